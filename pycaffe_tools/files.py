@@ -1,0 +1,131 @@
+"""Files that are whole or not there at all.
+
+A process may be killed at any instruction and a disk may fill up at any byte.
+So whatever another step reads is written under a temporary name beside its
+place, flushed to the disk, and renamed: a rename either happened or it did not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator, Union
+
+from .errors import UserError
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+
+def sha256(path: PathLike) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for piece in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def refuse_existing(path: PathLike, force: bool = False) -> None:
+    """Raise :class:`UserError` if ``path`` exists (an empty folder does not count), unless ``force``."""
+    path = Path(path)
+    occupied = any(path.iterdir()) if path.is_dir() else path.exists()
+    if occupied and not force:
+        raise UserError(f"{path}: exists already; choose another name, or say --force to replace it")
+
+
+@contextmanager
+def atomic_file(path: PathLike) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
+
+    The temporary name keeps the suffix, since libraries choose formats by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+@contextmanager
+def atomic_directory(path: PathLike, force: bool = False) -> Iterator[Path]:
+    """Give a temporary folder beside ``path``; rename it to ``path`` if the block succeeds.
+
+    Folders that killed processes left behind are removed.  An existing
+    ``path`` is refused, or with ``force`` replaced, but only once the new
+    content is complete.
+
+    Raises
+    ------
+    UserError : ``path`` exists and ``force`` is not given.
+    """
+    path = Path(path)
+    refuse_existing(path, force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.partial-*"):
+        if not _is_running(left.name.rsplit("-", 1)[1]):
+            shutil.rmtree(left, ignore_errors=True)
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Write ``text`` as UTF-8, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: PathLike, content: Any) -> None:
+    """Write ``content`` as indented JSON, atomically; key order is kept, so equal content is equal bytes."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: PathLike) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    UserError : missing, or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; check the path") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not valid JSON ({error}); write it anew") from None
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_running(process_id: str) -> bool:
+    try:
+        os.kill(int(process_id), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass
+    return True
