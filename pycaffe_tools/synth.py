@@ -33,7 +33,7 @@ from .progress import Progress
 PROFILE_AREA = 95e3          # mean area of a cell's cross-section
 WARP = ((420.0, 45.0), (140.0, 9.0))  # (wavelength, amplitude) of the deformation of space
 MITO_MARGIN = 30.0           # cytoplasm between a mitochondrion and the plasma membrane
-CELL_LABEL = 8.0             # the label reaches this far beyond a plasma membrane's dark line
+CELL_LABEL = 6.0             # the label reaches this far beyond a plasma membrane's dark line
 MITO_LABEL = (-22.0, 5.0)    # the outline's label, as distance from the outer membrane
 CYTOPLASM, MEMBRANE, SHEET = 166.0, 88.0, 150.0
 
@@ -214,16 +214,16 @@ class Scene:
 
     def _place_mitochondria(self, rng: np.random.Generator) -> List[_Tube]:
         placed: List[_Tube] = []
-        centres = self._points(rng, self._expected(45e3, 300.0), 300.0)
+        centres = self._points(rng, self._expected(36e3, 300.0), 300.0)
         depth, cell = self.cells.depth(centres)
         for index in np.flatnonzero(depth > 105.0):
-            direction = rng.normal(size=(16, 3))
+            direction = rng.normal(size=(16, 3)) * (0.5, 1.0, 1.0)
             direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-            radius = min(rng.uniform(85.0, 150.0), 0.85 * (depth[index] - 20.0))
+            radius = min(rng.uniform(80.0, 165.0), 0.9 * (depth[index] - 20.0))
             steps = np.arange(-5, 6)[:, None] * 70.0
             along = centres[index] + steps * direction[:, None, :]
             clear, owner = self.cells.depth(along.reshape(-1, 3))
-            free = ((clear > 0.6 * radius) & (owner == cell[index])).reshape(16, -1)
+            free = ((clear > 0.5 * radius) & (owner == cell[index])).reshape(16, -1)
             best = np.argmax([_run_around(row, 5)[1] - _run_around(row, 5)[0] for row in free])
             first, last = _run_around(free[best], 5)
             line = along[best, first:last + 1] + rng.normal(0, 8.0, size=(last + 1 - first, 3))
@@ -239,7 +239,7 @@ class Scene:
         starts = self._points(rng, self._expected(32e3, 80.0), 80.0)
         depth, cell = self.cells.depth(starts)
         for index in np.flatnonzero(depth > 38.0):
-            round_one = rng.random() < 0.3  # an endosome, or a large dense vesicle
+            round_one = rng.random() < 0.14  # an endosome, or a large dense vesicle
             radius = rng.uniform(22.0, 42.0) if round_one else rng.uniform(11.0, 20.0)
             turns = rng.normal(size=(1 if round_one else rng.integers(3, 7), 3))
             heading = np.cumsum(turns * 0.45, axis=0) + rng.normal(size=3)
@@ -251,12 +251,12 @@ class Scene:
 
     def _place_vesicles(self, rng: np.random.Generator) -> np.ndarray:
         """Synaptic vesicles, N x 4: centre and radius."""
-        clusters = self._points(rng, self._expected(110e3, 300.0), 250.0)
+        clusters = self._points(rng, self._expected(80e3, 300.0), 250.0)
         depth, cell = self.cells.depth(clusters)
         kept = [np.empty((0, 3))]
         for index in np.flatnonzero((depth > 40.0) & self.cells.has_vesicles[cell]):
             spread = rng.uniform(90.0, 190.0)
-            around = clusters[index] + rng.normal(0, spread, size=(rng.integers(60, 260), 3))
+            around = clusters[index] + rng.normal(0, spread, size=(rng.integers(90, 330), 3))
             around = around[(around[:, 0] > -30.0) & (around[:, 0] < self.thickness + 30.0)]
             if len(around):
                 clear, owner = self.cells.depth(around)
@@ -266,10 +266,10 @@ class Scene:
 
     def _place_synapses(self, rng: np.random.Generator) -> np.ndarray:
         """Densities at plasma membranes, N x 5: centre, radius, the cell that is darkened."""
-        points = self._points(rng, self._expected(26e3, 200.0), 150.0)
+        points = self._points(rng, self._expected(40e3, 200.0), 150.0)
         depth, cell = self.cells.depth(points)
         at_wall = (depth > 0.0) & (depth < 18.0)
-        return np.column_stack([points, rng.uniform(70.0, 150.0, len(points)), cell])[at_wall]
+        return np.column_stack([points, rng.uniform(70.0, 140.0, len(points)), cell])[at_wall]
 
     def _place_ribosomes(self, rng: np.random.Generator) -> np.ndarray:
         """Ribosomes and cut filaments, N x 4: centre and darkness."""
@@ -298,10 +298,10 @@ class Scene:
         self._draw_ribosomes(image, z)
         for tube in self.reticulum:
             self._draw_reticulum(image, tube, z, depth, cell)
-        self._draw_vesicles(image, z)
+        self._draw_vesicles(image, z, texture)
         membranes, mitochondria = np.zeros(image.shape, bool), np.zeros(image.shape, bool)
         for tube in self.mitochondria:
-            self._draw_mitochondrion(image, membranes, mitochondria, tube, z, depth, cell)
+            self._draw_mitochondrion(image, membranes, mitochondria, tube, z, depth, cell, texture)
         # Two lipid leaflets, each a dark line on its side of the narrow extracellular gap.
         half_gap = 8.0 + cells.fray.on_slice(z, y, y)
         leaflet = np.exp(-0.5 * ((np.abs(depth) - half_gap) / 6.5) ** 2)
@@ -310,21 +310,21 @@ class Scene:
         self._draw_synapses(image, z, depth, cell)
         return Slice(self._expose(image, number), _label(membranes), _label(mitochondria))
 
-    def _draw_mitochondrion(self, image, membranes, mitochondria, tube, z, depth, cell) -> None:
+    def _draw_mitochondrion(self, image, membranes, mitochondria, tube, z, depth, cell, texture) -> None:
         window = tube.window(z, self.pixel, self.size)
         if window is None:
             return
         y, x = self.axis[window[0]], self.axis[window[1]]
         inside = tube.distance(z, y, x, depth[window], cell[window], MITO_MARGIN)
         position = np.stack(np.broadcast_arrays(z, y[:, None], x[None, :]), axis=-1) @ tube.across
-        ripple = np.cos(2 * np.pi * position / 34.0 + tube.cristae.on_slice(z, y, x))
-        strength = np.clip(10.0 + 8.0 * tube.cristae.on_slice(z, y + 400.0, x), 2.0, 18.0)
-        matrix = 112.0 + 4.0 * tube.tone + strength * ripple * np.clip(-(inside + 18.0) / 20.0, 0, 1)
+        ripple = np.cos(2 * np.pi * position / 38.0 + tube.cristae.on_slice(z, y, x))
+        strength = np.clip(15.0 + 4.0 * tube.cristae.on_slice(z, y + 400.0, x), 5.0, 26.0)
+        matrix = 110.0 + 4.0 * tube.tone + strength * ripple * np.clip(-(inside + 18.0) / 20.0, 0, 1)
         outer = np.exp(-0.5 * ((inside + 3.0) / 5.0) ** 2)
         inner = 0.65 * np.exp(-0.5 * ((inside + 19.0) / 4.5) ** 2)
         cover = 1 / (1 + np.exp(np.clip(inside / 2.0, -30, 30)))
         part = image[window]
-        part += cover * (matrix + 0.7 * (part - part.mean()) - part)
+        part += cover * (matrix + 0.8 * texture[window] - part)
         part += np.maximum(outer, inner) * (84.0 - part)
         membranes[window] |= (inside > MITO_LABEL[0]) & (inside < MITO_LABEL[1])
         mitochondria[window] |= inside < MITO_LABEL[1]
@@ -339,12 +339,12 @@ class Scene:
         part += cover * (124.0 + 9.0 * tube.tone - part)
         part += 0.85 * np.exp(-0.5 * ((inside + 2.0) / 5.0) ** 2) * (98.0 + 5.0 * tube.tone - part)
 
-    def _draw_vesicles(self, image: np.ndarray, z: float) -> None:
+    def _draw_vesicles(self, image: np.ndarray, z: float, texture: np.ndarray) -> None:
         near = self.vesicles[np.abs(self.vesicles[:, 0] - z) < 27.0]
         grid, inside = self._stamps(near[:, :3], z, 28.0)
         shell = inside - near[:, 3, None, None]
-        darkening = 58.0 * np.exp(-0.5 * (shell / 6.0) ** 2) + 26.0 * (shell < 0)
-        np.subtract.at(image, grid, np.where(shell < 20.0, darkening, 0.0))
+        grey = CYTOPLASM - 62.0 * np.exp(-0.5 * (shell / 6.0) ** 2) - 24.0 * (shell < 0)
+        np.minimum.at(image, grid, np.where(shell < 9.0, grey + 0.5 * texture[grid], np.inf))
 
     def _draw_ribosomes(self, image: np.ndarray, z: float) -> None:
         near = self.ribosomes[np.abs(self.ribosomes[:, 0] - z) < 18.0]
@@ -375,7 +375,7 @@ class Scene:
             columns = slice(*np.searchsorted(y, [cx - radius, cx + radius]))
             away = (z - cz) ** 2 + (y[rows, None] - cy) ** 2 + (y[None, columns] - cx) ** 2
             envelope = np.clip(4.0 * (1 - np.sqrt(away) / radius), 0, 1)
-            side = np.where(cell[rows, columns] == owner, 30.0, 10.0)
+            side = np.where(cell[rows, columns] == owner, 22.0, 9.0)
             density = np.exp(-0.5 * (np.maximum(depth[rows, columns], 0) / side) ** 2) * envelope
             image[rows, columns] += 0.85 * density * (76.0 - image[rows, columns])
 
@@ -384,8 +384,8 @@ class Scene:
         rng = self._rng(7, number)
         shading = _Waves(self._rng(8), 2.5 * self.extent, 4.0, count=6).on_slice(number * self.pixel, self.axis, self.axis)
         image = _blur(image + shading + rng.normal(0, 0.8), 5.0 / self.pixel)
-        noise = _blur(rng.normal(size=image.shape), 0.45) * np.sqrt(np.maximum(image, 1.0) / CYTOPLASM)
-        return np.clip(np.rint(image + 13.0 * noise), 0, 255).astype(np.uint8)
+        noise = _blur(rng.normal(size=image.shape), 0.38) * np.sqrt(np.maximum(image, 1.0) / CYTOPLASM)
+        return np.clip(np.rint(image + 11.5 * noise), 0, 255).astype(np.uint8)
 
 
 class _Texture:

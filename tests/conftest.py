@@ -1,0 +1,37 @@
+"""Shared by all tests: markers, and where the optional real data lies."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+# One BLAS thread: the tests' matrices are small, and two threads on two cores only get in each other's way.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Caffe's INFO lines; the `caffe` program in child processes is not affected where tests need its log.
+os.environ.setdefault("GLOG_minloglevel", "2")
+
+ROOT = Path(__file__).resolve().parent.parent
+HAS_CAFFE = importlib.util.find_spec("caffe") is not None
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if "caffe" in item.keywords and not HAS_CAFFE:
+            item.add_marker(pytest.mark.skip(reason="needs an installed Caffe"))
+        if "slow" in item.keywords and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: say --slow"))
+
+
+@pytest.fixture(scope="session")
+def em_data():
+    """Folder of real electron-microscopy stacks beside the checkout; tests that need it skip where it is absent."""
+    folder = ROOT.parent / "shared" / "em"
+    if not folder.is_dir():
+        pytest.skip("real EM data is not beside this checkout")
+    return folder
