@@ -1,19 +1,13 @@
 """A synthetic electron micrograph of neural tissue, with its exact labels.
 
 The embedded default data: everything in this package runs on it without a
-download.  The scene is a set of smooth functions of position (z, y, x) in
-nanometres, so slices continue each other and a slice costs the memory of one
-slice:
+download.  :mod:`.tissue` says where cells and organelles are; here they are
+drawn as the microscope shows them, one slice at a time with the memory of one
+slice.  Vesicles, reticulum, cristae, ribosomes and synaptic densities are dark
+but not membranes to be found, so darkness alone is a poor classifier.
 
-* cells are regions of a weighted, anisotropic Voronoi diagram whose sites
-  wander with z, in space warped by smooth noise (:class:`_Cells`); in places a
-  thin glial sheet runs between two of them;
-* mitochondria, endoplasmic reticulum and endosomes are tubes around 3-D
-  polylines, kept inside their cell (:class:`_Tube`);
-* vesicles, ribosomes, synaptic densities, texture, shading, blur and shot
-  noise make darkness alone a poor classifier.
-
-Only numpy computes; the picture of a seed is the same on every run.
+Only numpy computes.  A seed gives the same bytes on every run; another numpy
+or processor may round a few pixels differently.
 """
 
 from __future__ import annotations
@@ -28,14 +22,14 @@ from .commandline import OPTIONS, run
 from .errors import UserError
 from .files import PathLike, atomic_directory
 from .progress import Progress
+from .tissue import TYPICAL_GREY, Tissue, Tube, Waves, steepness
 
-# All lengths in nm, all grey values on the 8-bit scale, bright = few electrons scattered.
-PROFILE_AREA = 95e3          # mean area of a cell's cross-section
-WARP = ((420.0, 45.0), (140.0, 9.0))  # (wavelength, amplitude) of the deformation of space
+# Lengths in nm, grey values on the 8-bit scale: electron-dense is dark.
 MITO_MARGIN = 30.0           # cytoplasm between a mitochondrion and the plasma membrane
-CELL_LABEL = 6.0             # the label reaches this far beyond a plasma membrane's dark line
+RETICULUM_MARGIN = 16.0
+CELL_LABEL = 5.0             # the label reaches this far beyond a plasma membrane's dark line
 MITO_LABEL = (-22.0, 5.0)    # the outline's label, as distance from the outer membrane
-CYTOPLASM, MEMBRANE, SHEET = 166.0, 88.0, 150.0
+MEMBRANE, SHEET = 88.0, 150.0
 
 
 class Slice(NamedTuple):
@@ -46,142 +40,8 @@ class Slice(NamedTuple):
     mitochondria: np.ndarray
 
 
-class _Waves:
-    """A smooth random function of (z, y, x): a sum of plane waves, unit variance times ``amplitude``."""
-
-    def __init__(self, rng: np.random.Generator, wavelength: float, amplitude: float, count: int = 24):
-        direction = rng.normal(size=(count, 3))
-        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-        length = wavelength * rng.uniform(0.7, 1.6, size=(count, 1))
-        self.wave = 2 * np.pi * direction / length
-        self.phase = rng.uniform(0, 2 * np.pi, count)
-        self.scale = amplitude * np.sqrt(2.0 / count)
-
-    def at(self, points: np.ndarray) -> np.ndarray:
-        """Values at ``points`` (P x 3)."""
-        return self.scale * np.cos(points @ self.wave.T + self.phase).sum(axis=1)
-
-    def on_slice(self, z: float, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Values on the grid ``y`` x ``x``: a product of two small matrices, since exp(a+b) = exp(a) exp(b)."""
-        rows = np.exp(1j * (np.outer(y, self.wave[:, 1]) + (z * self.wave[:, 0] + self.phase)))
-        columns = np.exp(1j * np.outer(self.wave[:, 2], x))
-        return self.scale * (rows.real @ columns.real - rows.imag @ columns.imag)
-
-
-class _Cells:
-    """Cells as a Voronoi diagram: site i is at distance |M_i (p - c_i)|; c_i and M_i change with z."""
-
-    TILE = 48
-
-    def __init__(self, rng: np.random.Generator, extent: float):
-        margin = 700.0
-        count = int((extent + 2 * margin) ** 2 / PROFILE_AREA)
-        self.centre = rng.uniform(-margin, extent + margin, size=(count, 2))
-        self.slope = rng.normal(0, 0.45, size=(count, 2))
-        self.radius = np.exp(rng.normal(0, 0.42, count)) * np.sqrt(PROFILE_AREA / np.pi)
-        self.aspect = np.exp(rng.uniform(0, 0.5, count))
-        self.angle = rng.uniform(0, np.pi, count)
-        self.turn = rng.normal(0, 1 / 1500.0, count)
-        self.grey = rng.normal(CYTOPLASM, 5.0, count)
-        self.has_vesicles = rng.random(count) < 0.45
-        self.warp = [[_Waves(rng, length, amplitude) for length, amplitude in WARP] for _ in range(2)]
-        self.sheet = _Waves(rng, 520.0, 34.0)
-        self.fray = _Waves(rng, 110.0, 2.2)
-
-    def gap(self, points: np.ndarray, shift: Optional[np.ndarray] = None,
-            candidates: Optional[np.ndarray] = None) -> Tuple[np.ndarray, np.ndarray]:
-        """How much farther the second nearest site is than the nearest, and the nearest (P x 3 -> P, P)."""
-        if shift is None:
-            shift = np.stack([sum(wave.at(points) for wave in axis) for axis in self.warp], axis=1)
-        which = np.arange(len(self.radius)) if candidates is None else candidates
-        z = points[:, :1]
-        dy = points[:, 1:2] + shift[:, :1] - self.centre[which, 0] - self.slope[which, 0] * z
-        dx = points[:, 2:3] + shift[:, 1:] - self.centre[which, 1] - self.slope[which, 1] * z
-        angle = self.angle[which] + self.turn[which] * z[:1]  # z of the first point where all share one
-        if len(points) > 1 and np.ptp(z):
-            angle = self.angle[which] + self.turn[which] * z
-        c, s = np.cos(angle), np.sin(angle)
-        scale = np.sqrt(self.aspect[which])
-        distance = np.hypot((c * dy + s * dx) * scale, (c * dx - s * dy) / scale) / self.radius[which]
-        two = np.partition(distance, 1, axis=1)[:, :2]
-        return two[:, 1] - two[:, 0], which[np.argmin(distance, axis=1)]
-
-    def depth(self, points: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """Distance in nm from the cell's own plasma membrane (negative inside a glial sheet), and the cell."""
-        step = 4.0
-        gap, cell = self.gap(points)
-        slope = [(self.gap(points + step * axis)[0] - gap) / step for axis in np.eye(3)]
-        return gap / _steepness(slope) - self._half_sheet(self.sheet.at(points)), cell
-
-    @staticmethod
-    def _half_sheet(wave: np.ndarray) -> np.ndarray:
-        return np.clip(wave - 22.0, 0.0, 60.0)
-
-    def gap_on_slice(self, z: float, y: np.ndarray, x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """:meth:`gap` on a grid, tile by tile with the sites that can matter there."""
-        shift = np.stack([sum(wave.on_slice(z, y, x) for wave in axis) for axis in self.warp], axis=-1)
-        gap, cell = np.empty(shift.shape[:2]), np.empty(shift.shape[:2], dtype=np.int32)
-        site = self.centre + self.slope * z
-        tightest, widest = np.sqrt(self.aspect) / self.radius, 1 / (np.sqrt(self.aspect) * self.radius)
-        for top in range(0, len(y), self.TILE):
-            for left in range(0, len(x), self.TILE):
-                tile = np.s_[top:top + self.TILE, left:left + self.TILE]
-                rows, columns = np.meshgrid(y[tile[0]], x[tile[1]], indexing="ij")
-                grid = np.stack([rows, columns], axis=-1) + shift[tile]
-                middle = grid.mean(axis=(0, 1))
-                reach = np.linalg.norm(grid - middle, axis=-1).max()
-                away = np.linalg.norm(site - middle, axis=1)
-                # A site whose smallest distance exceeds the second smallest largest one is never among the two.
-                limit = np.partition((away + reach) * tightest, 1)[1]
-                near = np.flatnonzero(np.maximum(away - reach, 0) * widest <= limit)
-                points = np.stack([np.full(rows.size, z), rows.ravel(), columns.ravel()], axis=1)
-                values, owner = self.gap(points, shift[tile].reshape(-1, 2), near)
-                gap[tile], cell[tile] = values.reshape(rows.shape), owner.reshape(rows.shape)
-        return gap, cell
-
-
-def _steepness(slope: List[np.ndarray]) -> np.ndarray:
-    # The floor keeps the distance finite where two sites recede alike.
-    return np.maximum(np.sqrt(sum(part ** 2 for part in slope)), 1.5e-3)
-
-
-class _Tube:
-    """An organelle: all points closer than ``radius`` to a 3-D polyline, inside its cell."""
-
-    def __init__(self, line: np.ndarray, radius: float, cell: int, rng: np.random.Generator):
-        self.line, self.radius, self.cell = line, radius, cell
-        self.wobble = _Waves(rng, 4.0 * radius, 0.10 * radius, count=8)
-        self.tone = rng.normal()
-        self.cristae = _Waves(rng, 260.0, 2.2, count=8)
-        along = line[-1] - line[0] + rng.normal(0, 30.0, 3)
-        self.across = along / max(np.linalg.norm(along), 1.0)
-        self.low, self.high = line.min(axis=0) - 1.4 * radius, line.max(axis=0) + 1.4 * radius
-
-    def window(self, z: float, pixel: float, size: int) -> Optional[Tuple[slice, slice]]:
-        """Rows and columns of the slice at ``z`` that the tube can touch; None if it does not."""
-        if not self.low[0] <= z <= self.high[0]:
-            return None
-        low = np.clip(np.floor(self.low[1:] / pixel).astype(int), 0, size)
-        high = np.clip(np.ceil(self.high[1:] / pixel).astype(int) + 1, 0, size)
-        return None if (low >= high).any() else (slice(low[0], high[0]), slice(low[1], high[1]))
-
-    def distance(self, z: float, y: np.ndarray, x: np.ndarray, depth: np.ndarray, cell: np.ndarray,
-                 margin: float) -> np.ndarray:
-        """Signed distance from the surface, negative inside, on the grid ``y`` x ``x``."""
-        grid = np.stack(np.broadcast_arrays(z, y[:, None], x[None, :]), axis=-1)
-        nearest = np.full(grid.shape[:2], np.inf)
-        for start, end in zip(self.line[:-1], self.line[1:]):
-            span = end - start
-            t = np.clip((grid - start) @ span / max(span @ span, 1e-9), 0, 1)
-            nearest = np.minimum(nearest, np.linalg.norm(grid - start - t[..., None] * span, axis=-1))
-        tube = nearest - self.radius + self.wobble.on_slice(z, y, x)
-        wall = np.where(cell == self.cell, margin - depth, margin + np.abs(depth))
-        soft = 12.0  # rounds the edge between the tube and the wall
-        return np.maximum(tube, wall) + soft * np.exp(-np.abs(tube - wall) / soft) * 0.5
-
-
 class Scene:
-    """The synthetic tissue of one seed; :meth:`slices` draws it.
+    """Draws the tissue of one seed.
 
     Parameters
     ----------
@@ -191,116 +51,35 @@ class Scene:
     """
 
     def __init__(self, slices: int, size: int, seed: int = 0, pixel_size: float = 5.0):
-        self.count, self.size, self.seed, self.pixel = slices, size, seed, float(pixel_size)
-        self.extent, self.thickness = size * self.pixel, slices * self.pixel
+        self.count, self.size, self.pixel = slices, size, float(pixel_size)
         self.axis = np.arange(size) * self.pixel
-        self.cells = _Cells(self._rng(0), self.extent)
-        self.mitochondria = self._place_mitochondria(self._rng(1))
-        self.reticulum = self._place_reticulum(self._rng(2))
-        self.vesicles = self._place_vesicles(self._rng(3))
-        self.synapses = self._place_synapses(self._rng(4))
-        self.ribosomes = self._place_ribosomes(self._rng(5))
-
-    def _rng(self, *stream: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, *stream])
-
-    def _points(self, rng: np.random.Generator, count: int, margin: float) -> np.ndarray:
-        low, high = np.array([-margin] * 3), np.array([self.thickness] + 2 * [self.extent]) + margin
-        return rng.uniform(low, high, size=(count, 3))
-
-    def _expected(self, area: float, height: float) -> int:
-        """How many objects to draw for one per ``area`` nm2 of a slice, if each is ``height`` nm tall."""
-        return int(round((self.extent + 2 * height) ** 2 / area * (self.thickness + 2 * height) / height))
-
-    def _place_mitochondria(self, rng: np.random.Generator) -> List[_Tube]:
-        placed: List[_Tube] = []
-        centres = self._points(rng, self._expected(36e3, 300.0), 300.0)
-        depth, cell = self.cells.depth(centres)
-        for index in np.flatnonzero(depth > 105.0):
-            direction = rng.normal(size=(16, 3)) * (0.5, 1.0, 1.0)
-            direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-            radius = min(rng.uniform(80.0, 165.0), 0.9 * (depth[index] - 20.0))
-            steps = np.arange(-5, 6)[:, None] * 70.0
-            along = centres[index] + steps * direction[:, None, :]
-            clear, owner = self.cells.depth(along.reshape(-1, 3))
-            free = ((clear > 0.5 * radius) & (owner == cell[index])).reshape(16, -1)
-            best = np.argmax([_run_around(row, 5)[1] - _run_around(row, 5)[0] for row in free])
-            first, last = _run_around(free[best], 5)
-            line = along[best, first:last + 1] + rng.normal(0, 8.0, size=(last + 1 - first, 3))
-            if len(line) < 2:
-                line = np.repeat(line, 2, axis=0)
-            tube = _Tube(line, radius, int(cell[index]), rng)
-            if all(_apart(tube, other) for other in placed):
-                placed.append(tube)
-        return placed
-
-    def _place_reticulum(self, rng: np.random.Generator) -> List[_Tube]:
-        placed: List[_Tube] = []
-        starts = self._points(rng, self._expected(32e3, 80.0), 80.0)
-        depth, cell = self.cells.depth(starts)
-        for index in np.flatnonzero(depth > 38.0):
-            round_one = rng.random() < 0.14  # an endosome, or a large dense vesicle
-            radius = rng.uniform(22.0, 42.0) if round_one else rng.uniform(11.0, 20.0)
-            turns = rng.normal(size=(1 if round_one else rng.integers(3, 7), 3))
-            heading = np.cumsum(turns * 0.45, axis=0) + rng.normal(size=3)
-            heading /= np.linalg.norm(heading, axis=1, keepdims=True)
-            steps = heading * (1.0 if round_one else 45.0)
-            line = np.concatenate([starts[index:index + 1], starts[index] + np.cumsum(steps, axis=0)])
-            placed.append(_Tube(line, radius, int(cell[index]), rng))
-        return placed
-
-    def _place_vesicles(self, rng: np.random.Generator) -> np.ndarray:
-        """Synaptic vesicles, N x 4: centre and radius."""
-        clusters = self._points(rng, self._expected(80e3, 300.0), 250.0)
-        depth, cell = self.cells.depth(clusters)
-        kept = [np.empty((0, 3))]
-        for index in np.flatnonzero((depth > 40.0) & self.cells.has_vesicles[cell]):
-            spread = rng.uniform(90.0, 190.0)
-            around = clusters[index] + rng.normal(0, spread, size=(rng.integers(90, 330), 3))
-            around = around[(around[:, 0] > -30.0) & (around[:, 0] < self.thickness + 30.0)]
-            if len(around):
-                clear, owner = self.cells.depth(around)
-                kept.append(around[(clear > 26.0) & (owner == cell[index])])
-        centres = _spaced(np.concatenate(kept), 34.0)
-        return np.column_stack([centres, rng.normal(19.0, 1.8, len(centres))])
-
-    def _place_synapses(self, rng: np.random.Generator) -> np.ndarray:
-        """Densities at plasma membranes, N x 5: centre, radius, the cell that is darkened."""
-        points = self._points(rng, self._expected(40e3, 200.0), 150.0)
-        depth, cell = self.cells.depth(points)
-        at_wall = (depth > 0.0) & (depth < 18.0)
-        return np.column_stack([points, rng.uniform(70.0, 140.0, len(points)), cell])[at_wall]
-
-    def _place_ribosomes(self, rng: np.random.Generator) -> np.ndarray:
-        """Ribosomes and cut filaments, N x 4: centre and darkness."""
-        points = self._points(rng, self._expected(3.2e3, 20.0), 15.0)
-        return np.column_stack([points, rng.gamma(2.0, 11.0, len(points))])
+        self.tissue = Tissue(slices * self.pixel, size * self.pixel, seed)
 
     def slices(self) -> Iterator[Slice]:
         """Draw the slices in order, with the memory of one."""
         pixel, y = self.pixel, self.axis
-        texture = _Texture(self._rng(6), self.size, pixel)
-        gap, cell = self.cells.gap_on_slice(0.0, y, y)
+        texture = _Texture(self.tissue.rng(6), self.size, pixel)
+        gap, cell = self.tissue.cells.gap_on_slice(0.0, y, y)
         for number in range(self.count):
             z = number * pixel
-            above, cell_above = self.cells.gap_on_slice(z + pixel, y, y)
+            above, cell_above = self.tissue.cells.gap_on_slice(z + pixel, y, y)
             slope = [(above - gap) / pixel, *np.gradient(gap, pixel)]
-            from_border = gap / _steepness(slope)
+            from_border = gap / steepness(slope)
             yield self._draw(number, z, from_border, cell, next(texture))
             gap, cell = above, cell_above
 
     def _draw(self, number: int, z: float, from_border: np.ndarray, cell: np.ndarray,
               texture: np.ndarray) -> Slice:
-        cells, y = self.cells, self.axis
-        sheet = cells._half_sheet(cells.sheet.on_slice(z, y, y))
+        cells, y = self.tissue.cells, self.axis
+        sheet = cells.half_sheet(cells.sheet.on_slice(z, y, y))
         depth = from_border - sheet
         image = np.where(depth < 0, SHEET, cells.grey[cell]) + texture
         self._draw_ribosomes(image, z)
-        for tube in self.reticulum:
+        for tube in self.tissue.reticulum:
             self._draw_reticulum(image, tube, z, depth, cell)
         self._draw_vesicles(image, z, texture)
         membranes, mitochondria = np.zeros(image.shape, bool), np.zeros(image.shape, bool)
-        for tube in self.mitochondria:
+        for tube in self.tissue.mitochondria:
             self._draw_mitochondrion(image, membranes, mitochondria, tube, z, depth, cell, texture)
         # Two lipid leaflets, each a dark line on its side of the narrow extracellular gap.
         half_gap = 8.0 + cells.fray.on_slice(z, y, y)
@@ -318,7 +97,7 @@ class Scene:
         inside = tube.distance(z, y, x, depth[window], cell[window], MITO_MARGIN)
         position = np.stack(np.broadcast_arrays(z, y[:, None], x[None, :]), axis=-1) @ tube.across
         ripple = np.cos(2 * np.pi * position / 38.0 + tube.cristae.on_slice(z, y, x))
-        strength = np.clip(15.0 + 4.0 * tube.cristae.on_slice(z, y + 400.0, x), 5.0, 26.0)
+        strength = np.clip(12.0 + 4.0 * tube.cristae.on_slice(z, y + 400.0, x), 3.0, 22.0)
         matrix = 110.0 + 4.0 * tube.tone + strength * ripple * np.clip(-(inside + 18.0) / 20.0, 0, 1)
         outer = np.exp(-0.5 * ((inside + 3.0) / 5.0) ** 2)
         inner = 0.65 * np.exp(-0.5 * ((inside + 19.0) / 4.5) ** 2)
@@ -340,14 +119,14 @@ class Scene:
         part += 0.85 * np.exp(-0.5 * ((inside + 2.0) / 5.0) ** 2) * (98.0 + 5.0 * tube.tone - part)
 
     def _draw_vesicles(self, image: np.ndarray, z: float, texture: np.ndarray) -> None:
-        near = self.vesicles[np.abs(self.vesicles[:, 0] - z) < 27.0]
+        near = self.tissue.vesicles[np.abs(self.tissue.vesicles[:, 0] - z) < 27.0]
         grid, inside = self._stamps(near[:, :3], z, 28.0)
         shell = inside - near[:, 3, None, None]
-        grey = CYTOPLASM - 62.0 * np.exp(-0.5 * (shell / 6.0) ** 2) - 24.0 * (shell < 0)
+        grey = TYPICAL_GREY - 62.0 * np.exp(-0.5 * (shell / 6.0) ** 2) - 24.0 * (shell < 0)
         np.minimum.at(image, grid, np.where(shell < 9.0, grey + 0.5 * texture[grid], np.inf))
 
     def _draw_ribosomes(self, image: np.ndarray, z: float) -> None:
-        near = self.ribosomes[np.abs(self.ribosomes[:, 0] - z) < 18.0]
+        near = self.tissue.ribosomes[np.abs(self.tissue.ribosomes[:, 0] - z) < 18.0]
         grid, away = self._stamps(near[:, :3], z, 18.0)
         np.subtract.at(image, grid, near[:, 3, None, None] * np.exp(-0.5 * (away / 8.0) ** 2))
 
@@ -368,7 +147,7 @@ class Scene:
 
     def _draw_synapses(self, image, z, depth, cell) -> None:
         y = self.axis
-        for cz, cy, cx, radius, owner in self.synapses:
+        for cz, cy, cx, radius, owner in self.tissue.synapses:
             if abs(cz - z) >= radius:
                 continue
             rows = slice(*np.searchsorted(y, [cy - radius, cy + radius]))
@@ -381,10 +160,10 @@ class Scene:
 
     def _expose(self, image: np.ndarray, number: int) -> np.ndarray:
         """What the microscope adds: shading, blur, a slightly uneven dose, shot noise, 8 bits."""
-        rng = self._rng(7, number)
-        shading = _Waves(self._rng(8), 2.5 * self.extent, 4.0, count=6).on_slice(number * self.pixel, self.axis, self.axis)
+        rng = self.tissue.rng(7, number)
+        shading = Waves(self.tissue.rng(8), 2.5 * self.tissue.extent, 4.0, count=6).on_slice(number * self.pixel, self.axis, self.axis)
         image = _blur(image + shading + rng.normal(0, 0.8), 5.0 / self.pixel)
-        noise = _blur(rng.normal(size=image.shape), 0.38) * np.sqrt(np.maximum(image, 1.0) / CYTOPLASM)
+        noise = _blur(rng.normal(size=image.shape), 0.38) * np.sqrt(np.maximum(image, 1.0) / TYPICAL_GREY)
         return np.clip(np.rint(image + 11.5 * noise), 0, 255).astype(np.uint8)
 
 
@@ -421,34 +200,6 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
         image = sum(weight * (padded[i:i + image.shape[0]] if axis == 0 else padded[:, i:i + image.shape[1]])
                     for i, weight in enumerate(kernel))
     return image
-
-
-def _run_around(free: np.ndarray, middle: int) -> Tuple[int, int]:
-    """First and last position of the run of True around ``middle``."""
-    first = last = middle
-    while first > 0 and free[first - 1]:
-        first -= 1
-    while last + 1 < len(free) and free[last + 1]:
-        last += 1
-    return first, last
-
-
-def _apart(one: _Tube, other: _Tube) -> bool:
-    between = np.linalg.norm(one.line[:, None] - other.line[None], axis=-1).min()
-    return between > 1.15 * (one.radius + other.radius) + 35.0
-
-
-def _spaced(points: np.ndarray, distance: float) -> np.ndarray:
-    """The points, less those closer than ``distance`` to an earlier one."""
-    kept: List[int] = []
-    bins: Dict[Tuple[int, ...], List[int]] = {}
-    steps = [(a, b, c) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)]
-    for index, key in enumerate(map(tuple, np.floor(points / distance).astype(int))):
-        around = [i for a, b, c in steps for i in bins.get((key[0] + a, key[1] + b, key[2] + c), ())]
-        if not around or (((points[around] - points[index]) ** 2).sum(axis=1) >= distance ** 2).all():
-            kept.append(index)
-            bins.setdefault(key, []).append(index)
-    return points[kept]
 
 
 def _label(mask: np.ndarray) -> np.ndarray:
