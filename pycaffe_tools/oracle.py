@@ -1,0 +1,275 @@
+"""The training loss of a net with features of one layer discarded, in real Caffe.
+
+Equation 2 and 3 of Roels et al. (ISBI 2017) ask one question again and again:
+what is the loss if feature f of a layer is discarded as well?  An *oracle*
+answers it.  Two of them exist, with one interface (:class:`Oracle`) and the
+same answers: :class:`PlainOracle` here sets the weights and the bias of f to 0
+and runs the net; :class:`~pycaffe_tools.fast_oracle.FastOracle` recomputes
+only what changes.
+
+The loss is the mean softmax loss over the given patches, without the weight
+penalty of equation 1 (the paper does not say whether the penalty takes part
+in the ordering).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from .caffe_runtime import load_net
+from .errors import UserError
+from .netgraph import Layer, NetGraph, Value
+
+TIE = 1e-7
+"""Relative difference below which two losses count as equal; the lowest feature number is taken then."""
+
+# Caffe's SoftmaxWithLoss takes -log(max(probability, FLT_MIN)), so no patch costs more than this.
+LARGEST_LOSS = float(-np.log(np.finfo(np.float32).tiny))
+
+
+class Task(NamedTuple):
+    """What an oracle is asked about.
+
+    Attributes
+    ----------
+    graph : the net, a deploy net with one input and one output (class scores or their Softmax).
+    weights : float32 blobs by layer name, what is discarded below already set to 0.
+    layer : name of the layer whose features are discarded.
+    data : patches, float32, n x channels x height x width, normalised.
+    labels : class numbers, n integers.
+    """
+
+    graph: NetGraph
+    weights: Mapping[str, Sequence[np.ndarray]]
+    layer: str
+    data: np.ndarray
+    labels: np.ndarray
+
+
+def softmax_loss(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Softmax loss of each patch, as Caffe's SoftmaxWithLoss defines it, in float64.
+
+    Parameters
+    ----------
+    scores : what enters the Softmax, classes x n.
+    labels : class numbers, n integers.
+    """
+    scores = scores.astype(np.float64)
+    largest = scores.max(axis=0)
+    chosen = scores[labels, np.arange(labels.size)]
+    scores -= largest
+    np.exp(scores, out=scores)
+    loss = np.log(scores.sum(axis=0))
+    loss += largest - chosen
+    return np.minimum(loss, LARGEST_LOSS, out=loss)
+
+
+def first_of_ties(features: Sequence[int], losses: Sequence[float]) -> int:
+    """The feature of smallest loss; the lowest number among those within ``TIE`` of the minimum."""
+    bound = min(losses) * (1 + TIE)
+    return min(feature for feature, loss in zip(features, losses) if loss <= bound)
+
+
+def scores_layer(graph: NetGraph) -> Layer:
+    """The layer whose top holds the class scores: the one before the final Softmax, or the last one.
+
+    Raises
+    ------
+    UserError : the net has several outputs.
+    """
+    if len(graph.outputs) != 1:
+        raise UserError(f"net {graph.name}: has {len(graph.outputs)} outputs where the loss needs one; "
+                        f"use a deploy prototxt")
+    last = graph.producer(graph.outputs[0])
+    return graph.producer(last.inputs[0]) if last.type == "Softmax" else last
+
+
+def without_features(weights: Mapping[str, Sequence[np.ndarray]],
+                     removed: Mapping[str, Sequence[int]]) -> Dict[str, List[np.ndarray]]:
+    """Copies of the weights in which the removed features of each layer have weights and bias 0.
+
+    Raises
+    ------
+    UserError : an unknown layer, or a feature number that the layer does not have.
+    """
+    result = {name: [np.array(blob, np.float32) for blob in blobs] for name, blobs in weights.items()}
+    for name, features in removed.items():
+        if name not in result:
+            raise UserError(f"layer {name}: features are to be removed from it, but the weights hold no such layer")
+        count = result[name][0].shape[0]
+        wrong = [feature for feature in features if not 0 <= feature < count]
+        if wrong:
+            raise UserError(f"layer {name}: has features 0 to {count - 1}, so {wrong} cannot be removed")
+        for blob in result[name]:
+            blob[list(features)] = 0
+    return result
+
+
+class Oracle:
+    """Losses of a net with features of one layer discarded.
+
+    Attributes
+    ----------
+    count : number of patches.
+    features : numbers of the features not yet removed, ascending.
+    passes : forward passes made in Caffe so far, each over all patches.
+    """
+
+    def __init__(self, count: int, features: int):
+        self.count = count
+        self.features = list(range(features))
+        self.passes = 0
+
+    def losses(self, candidates: Sequence[int]) -> np.ndarray:
+        """Mean loss with each candidate discarded in addition to what was removed, float64, one number a candidate."""
+        return self.sums(candidates) / self.count
+
+    def loss(self) -> float:
+        """Mean loss with what was removed so far."""
+        return float(self.sums([-1])[0]) / self.count
+
+    def sums(self, candidates: Sequence[int]) -> np.ndarray:
+        """Like :meth:`losses`, but the sum over the patches; candidate -1 discards nothing more."""
+        raise NotImplementedError
+
+    def exact_sums(self, candidates: Sequence[int]) -> np.ndarray:
+        """Like :meth:`sums`, by passes of the net itself through Caffe."""
+        return self.sums(candidates)
+
+    def remove(self, feature: int) -> None:
+        """Discard a feature for good."""
+        self.features.remove(feature)
+
+    def smallest(self) -> "Smallest":
+        """The feature whose removal gives the smallest loss (equation 3)."""
+        losses = self.losses(self.features)
+        return Smallest.of(self.features, losses)
+
+    def close(self) -> None:
+        """Give back processes and memory."""
+
+
+class Smallest(NamedTuple):
+    """The outcome of one step: the feature chosen, its loss, the best of the others, and the others' loss less its own."""
+
+    feature: int
+    loss: float
+    runner_up: Optional[int]
+    margin: Optional[float]
+
+    @classmethod
+    def of(cls, features: Sequence[int], losses: Sequence[float]) -> "Smallest":
+        """Choose among features with these losses."""
+        chosen = first_of_ties(features, losses)
+        loss = float(losses[list(features).index(chosen)])
+        others = [(float(other), feature) for feature, other in zip(features, losses) if feature != chosen]
+        if not others:
+            return cls(chosen, loss, None, None)
+        best, runner_up = min(others)
+        return cls(chosen, loss, runner_up, best - loss)
+
+
+class PlainOracle(Oracle):
+    """The loss by running the net in Caffe with the weights and the bias of the feature set to 0.
+
+    Parameters
+    ----------
+    task : net, weights, layer and patches.
+    batch_size : patches in one forward pass.
+    from_start : run the whole net for every candidate, from its input on.
+        By default only the layers from ``task.layer`` on are run, on stored
+        copies of that layer's input, which is the same computation.
+    """
+
+    def __init__(self, task: Task, batch_size: int = 128, from_start: bool = False):
+        layer = task.graph.layer(task.layer)
+        super().__init__(len(task.labels), layer.num_output)
+        self.labels = np.asarray(task.labels, dtype=np.int64)
+        self.batches = [slice(at, min(at + batch_size, self.count)) for at in range(0, self.count, batch_size)]
+        self.net = CaffeNet(task.graph, task.weights, min(batch_size, self.count))
+        scores = scores_layer(task.graph)
+        self._scores, self._scores_layer = scores.tops[0], scores.name
+        self._layer = layer.name
+        if from_start:
+            self._bottom, self._start = self.net.input, None
+            self._stored = [np.ascontiguousarray(task.data[batch], np.float32) for batch in self.batches]
+        else:
+            self._bottom, self._start = layer.bottoms[0], layer.name
+            self._stored = [self.net.run(task.data[batch], layer.inputs[0]).copy() for batch in self.batches]
+
+    def sums(self, candidates: Sequence[int]) -> np.ndarray:
+        """Sum over the patches of the loss with each candidate discarded; -1 discards nothing more."""
+        return np.array([self.patch_losses(candidate).sum() for candidate in candidates])
+
+    def patch_losses(self, candidate: int = -1) -> np.ndarray:
+        """Loss of each patch with the candidate discarded as well, float64; -1 discards nothing more."""
+        if candidate >= 0:
+            saved = self.net.feature(self._layer, candidate)
+            self.net.set_feature(self._layer, candidate, (0, 0))
+        losses = []
+        for batch, bottom in zip(self.batches, self._stored):
+            self.net.put(self._bottom, bottom)
+            scores = self.net.forward(self._start, self._scores_layer, self._scores)
+            losses.append(softmax_loss(scores.reshape(len(bottom), -1).T, self.labels[batch]))
+        if candidate >= 0:
+            self.net.set_feature(self._layer, candidate, saved)
+        self.passes += 1
+        return np.concatenate(losses)
+
+    def remove(self, feature: int) -> None:
+        """Set the feature's weights and bias to 0 for good."""
+        super().remove(feature)
+        self.net.set_feature(self._layer, feature, (0, 0))
+
+
+class CaffeNet:
+    """A ``caffe.Net`` made from a graph and weights in memory, run in parts.
+
+    Parameters
+    ----------
+    graph : the net, without data layers.
+    weights : blobs by layer name.
+    batch : length of the batch axis.
+
+    Raises
+    ------
+    UserError : the weights do not fit the net, or Caffe is not installed.
+    """
+
+    def __init__(self, graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]], batch: int):
+        self.graph = graph
+        self.input = next(value.blob for value in graph.inputs if graph.readers(value))
+        self.net = load_net(graph.with_batch(batch), weights)
+        self._index = {name: index for index, name in enumerate(self.net._layer_names)}
+
+    def put(self, blob: str, values: np.ndarray) -> None:
+        """Write a blob, adopting the values' shape (the layers behind it adopt theirs when they run)."""
+        target = self.net.blobs[blob]
+        if target.data.shape != values.shape:
+            target.reshape(*values.shape)
+        target.data[...] = values
+
+    def forward(self, first: Optional[str], last: str, blob: str) -> np.ndarray:
+        """Run the layers ``first`` (None: from the input on) to ``last``; a view of a blob afterwards."""
+        # Net.forward(end=...) of pycaffe 1.0 takes the layer's name for a blob's, so its inner function is called.
+        self.net._forward(0 if first is None else self._index[first], self._index[last])
+        return self.net.blobs[blob].data
+
+    def run(self, data: np.ndarray, value: Value) -> np.ndarray:
+        """Run the net on patches up to the layer that makes ``value``; a view of that value."""
+        self.put(self.input, data)
+        producer = self.graph.producer(value)
+        if producer is None:
+            return self.net.blobs[value.blob].data
+        return self.forward(None, producer.name, value.blob)
+
+    def feature(self, layer: str, number: int) -> List[np.ndarray]:
+        """Copies of the weights and the bias of one feature."""
+        return [blob.data[number].copy() for blob in self.net.params[layer]]
+
+    def set_feature(self, layer: str, number: int, values: Sequence[Any]) -> None:
+        """Write the weights and the bias of one feature."""
+        for blob, value in zip(self.net.params[layer], values):
+            blob.data[number] = value
