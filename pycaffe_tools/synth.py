@@ -12,24 +12,27 @@ or processor may round a few pixels differently.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import click
 import numpy as np
 
+from .calibration import PixelSize
 from .commandline import OPTIONS, run
 from .errors import UserError
 from .files import PathLike, atomic_directory
 from .progress import Progress
 from .tissue import TYPICAL_GREY, Tissue, Tube, Waves, steepness
+from .volume_writers import create_volume
 
 # Lengths in nm, grey values on the 8-bit scale: electron-dense is dark.
 MITO_MARGIN = 30.0           # cytoplasm between a mitochondrion and the plasma membrane
 RETICULUM_MARGIN = 16.0
-CELL_LABEL = 5.0             # the label reaches this far beyond a plasma membrane's dark line
+CELL_LABEL = 4.0             # the label reaches this far beyond a plasma membrane's dark line
 MITO_LABEL = (-22.0, 5.0)    # the outline's label, as distance from the outer membrane
-MEMBRANE, SHEET = 88.0, 150.0
+MEMBRANE, SHEET = 96.0, 150.0
 
 
 class Slice(NamedTuple):
@@ -82,9 +85,9 @@ class Scene:
         for tube in self.tissue.mitochondria:
             self._draw_mitochondrion(image, membranes, mitochondria, tube, z, depth, cell, texture)
         # Two lipid leaflets, each a dark line on its side of the narrow extracellular gap.
-        half_gap = 8.0 + cells.fray.on_slice(z, y, y)
+        half_gap = 7.0 + cells.fray.on_slice(z, y, y)
         leaflet = np.exp(-0.5 * ((np.abs(depth) - half_gap) / 6.5) ** 2)
-        image += leaflet * (MEMBRANE + 0.35 * texture - image)
+        image += leaflet * (MEMBRANE + cells.stain.on_slice(z, y, y) + 0.5 * texture - image)
         membranes |= np.abs(depth) < half_gap + CELL_LABEL
         self._draw_synapses(image, z, depth, cell)
         return Slice(self._expose(image, number), _label(membranes), _label(mitochondria))
@@ -170,7 +173,7 @@ class Scene:
 class _Texture:
     """The cytoplasm's grain: blurred white noise at two scales, each slice resembling the one before."""
 
-    SCALES = ((11.0, 5.5), (32.0, 4.5))  # (correlation length in nm, standard deviation in grey values)
+    SCALES = ((12.0, 7.0), (36.0, 6.0))  # (correlation length in nm, standard deviation in grey values)
 
     def __init__(self, rng: np.random.Generator, size: int, pixel: float):
         self.rng, self.size, self.pixel = rng, size, pixel
@@ -226,23 +229,18 @@ def write_synthetic(out_dir: PathLike, slices: int = 8, size: int = 384, seed: i
     if slices < 1 or size < 32 or not 0.5 <= pixel_size <= 50 or seed < 0:
         raise UserError(f"{out_dir}: cannot draw {slices} slices of {size} pixels of {pixel_size} nm with seed "
                         f"{seed}; ask for at least 1 slice, 32 pixels, 0.5 to 50 nm and a seed from 0")
-    import tifffile
-
     positive = dict.fromkeys(Slice._fields[1:], 0)
-    with atomic_directory(out_dir, force) as folder, Progress(slices, "drawing slices") as progress:
-        files = [tifffile.memmap(folder / f"{name}.tif", shape=(slices, size, size), dtype=np.uint8, imagej=True,
-                                 resolution=(1e3 / pixel_size, 1e3 / pixel_size),
-                                 metadata={"axes": "ZYX", "unit": "um", "spacing": pixel_size / 1e3})
-                 for name in Slice._fields]
-        for number, drawn in enumerate(Scene(slices, size, seed, pixel_size).slices()):
-            for file, image in zip(files, drawn):
-                file[number] = image
+    scene = Scene(slices, size, seed, pixel_size)
+    with atomic_directory(out_dir, force) as folder, Progress(slices, "drawing slices") as progress, ExitStack() as stack:
+        writers = [stack.enter_context(create_volume(folder / f"{name}.tif", (slices, size, size), np.uint8,
+                                                     PixelSize(pixel_size, pixel_size, pixel_size)))
+                   for name in Slice._fields]
+        for number, drawn in enumerate(scene.slices()):
+            for writer, image in zip(writers, drawn):
+                writer.write(number, image)
             for name in positive:
                 positive[name] += int((getattr(drawn, name) > 0).sum())
             progress.update(number + 1)
-        for file in files:
-            file.flush()
-        del file, files
     return {name: count / (slices * size * size) for name, count in positive.items()}
 
 

@@ -63,11 +63,12 @@ class Cells:
         self.aspect = np.exp(rng.uniform(0, 0.5, count))
         self.angle = rng.uniform(0, np.pi, count)
         self.turn = rng.normal(0, 1 / 1500.0, count)
-        self.grey = rng.normal(TYPICAL_GREY, 5.0, count)
+        self.grey = rng.normal(TYPICAL_GREY, 6.0, count) - 26.0 * (rng.random(count) < 0.12)  # some are dark
         self.has_vesicles = rng.random(count) < 0.45
         self.warp = [[Waves(rng, length, amplitude) for length, amplitude in WARP] for _ in range(2)]
         self.sheet = Waves(rng, 520.0, 32.0)
-        self.fray = Waves(rng, 110.0, 2.2)
+        self.fray = Waves(rng, 110.0, 2.2)   # of the extracellular gap
+        self.stain = Waves(rng, 170.0, 9.0)  # how dark membranes are, in grey values
 
     def gap(self, points: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """How much farther (without unit) the second nearest site is than the nearest, and which that is.
@@ -225,7 +226,7 @@ class Tissue:
 
     def _place_reticulum(self, rng: np.random.Generator) -> List[Tube]:
         placed: List[Tube] = []
-        starts = self._points(rng, self._expected(32e3, 80.0), 80.0)
+        starts = self._points(rng, self._expected(15e3, 80.0), 80.0)
         depth, cell = self.cells.depth(starts)
         for index in np.flatnonzero(depth > 38.0):
             round_one = rng.random() < 0.14  # an endosome, or a large dense vesicle
@@ -245,7 +246,7 @@ class Tissue:
         kept = [np.empty((0, 3))]
         for index in np.flatnonzero((depth > 40.0) & self.cells.has_vesicles[cell]):
             spread = rng.uniform(90.0, 190.0)
-            around = clusters[index] + rng.normal(0, spread, size=(rng.integers(90, 330), 3))
+            around = clusters[index] + rng.normal(0, spread, size=(rng.integers(120, 560), 3))
             around = around[(around[:, 0] > -30.0) & (around[:, 0] < self.thickness + 30.0)]
             if len(around):
                 clear, owner = self.cells.depth(around)
@@ -262,8 +263,8 @@ class Tissue:
 
     def _place_ribosomes(self, rng: np.random.Generator) -> np.ndarray:
         """Ribosomes and cut filaments, N x 4: centre and darkness."""
-        points = self._points(rng, self._expected(3.2e3, 20.0), 15.0)
-        return np.column_stack([points, rng.gamma(2.0, 11.0, len(points))])
+        points = self._points(rng, self._expected(2.2e3, 20.0), 15.0)
+        return np.column_stack([points, rng.gamma(2.0, 12.0, len(points))])
 
 
 def _run_around(free: np.ndarray, middle: int) -> Tuple[int, int]:
