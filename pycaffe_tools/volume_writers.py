@@ -17,6 +17,7 @@ import math
 import re
 import shutil
 from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
@@ -174,7 +175,7 @@ def _imagej_metadata(size: PixelSize, description: str) -> Tuple[Dict[str, Any],
     options = {}
     if size.x is not None and size.y is not None:
         metadata["unit"] = "nm"
-        options["resolution"] = (1 / size.x, 1 / size.y)
+        options["resolution"] = tuple((1 / Fraction(f"{length:.9g}")).as_integer_ratio() for length in (size.x, size.y))
         if size.z is not None:
             metadata["spacing"] = size.z
     elif any(length is not None for length in size):

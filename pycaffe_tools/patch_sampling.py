@@ -1,0 +1,236 @@
+"""Which pixels become patches, and what a patch is.
+
+The classified pixel is element (16, 16) of its 32 x 32 patch, counted from 0:
+the patch of pixel (y, x) is rows y - 16 ... y + 15 and columns x - 16 ...
+x + 15 of the slice.  Beyond the border, pixels are mirrored as numpy's
+``reflect`` does.  Training and segmentation both take this from here
+(the paper leaves both open; see the table of assumptions).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from .errors import UserError
+from .networks import CENTRE, PATCH_SIZE
+from .volumes import Volume, open_volume
+
+POSITIVE, NEGATIVE, EXCLUDED = 1, 0, -1
+
+
+def reflect_pad(image: np.ndarray, before: int = CENTRE, after: int = PATCH_SIZE - CENTRE - 1) -> np.ndarray:
+    """A slice with its mirrored border (numpy's ``reflect``, repeated where the slice is smaller than the border).
+
+    Parameters
+    ----------
+    image : y by x, any data type.
+    before, after : pixels added above and to the left, below and to the right.
+
+    Returns
+    -------
+    (y + before + after) by (x + before + after), of the same data type.
+    """
+    return np.pad(image, (before, after), mode="reflect")
+
+
+def extract_patches(image: np.ndarray, ys: np.ndarray, xs: np.ndarray, size: int = PATCH_SIZE) -> np.ndarray:
+    """The patches of the pixels (ys[i], xs[i]) of a slice: n x size x size, of the slice's data type.
+
+    Pixel (ys[i], xs[i]) is element (size // 2, size // 2) of patch i.
+    """
+    padded = reflect_pad(image, size // 2, size - size // 2 - 1)
+    return np.lib.stride_tricks.sliding_window_view(padded, (size, size))[ys, xs]
+
+
+def outline(mask: np.ndarray, width: float) -> np.ndarray:
+    """Pixels of a mask at most ``width`` pixels (Euclidean) from a pixel outside of it.
+
+    The image's border does not count as outside: what goes on beyond it is not known.
+
+    Parameters
+    ----------
+    mask : y by x, bool.
+    width : in pixels; 1 gives a line of one pixel inside the mask.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    if mask.all():
+        return np.zeros_like(mask)
+    return mask & (distance_transform_edt(mask) <= width)
+
+
+class Pair(NamedTuple):
+    """One stack and its labels, as the user names them.
+
+    raw, labels : paths for :func:`~pycaffe_tools.volumes.open_volume`.
+    exclude : mask; what is not 0 is neither positive nor negative.
+    add_labels : second label file, whose membrane counts as well.
+    slices, val_slices : half-open ranges such as ``0:4,9``; None is the default of :func:`split_slices`.
+    """
+
+    raw: str
+    labels: str
+    exclude: Optional[str] = None
+    add_labels: Optional[str] = None
+    slices: Optional[str] = None
+    val_slices: Optional[str] = None
+
+
+class LabelFile:
+    """Labels with two values, 0 and one other (255 as a rule), read slice by slice as a mask."""
+
+    def __init__(self, volume: Volume, marked_value: int):
+        self.volume = volume
+        self.marked_value = marked_value
+        self.other_value: Optional[float] = None
+
+    def mask(self, z: int) -> np.ndarray:
+        """What is marked in slice ``z``: the zeros for a marked value of 0, otherwise the rest.
+
+        Raises
+        ------
+        UserError : more than two values in the file, so that it is not clear what they mean.
+        """
+        image = self.volume.read(z)
+        set_pixels = image != 0
+        highest = image.max()
+        if highest != 0 or set_pixels.any():
+            other = highest if self.other_value is None else self.other_value
+            odd = image[set_pixels & (image != other)]
+            if odd.size:
+                raise UserError(f"{self.volume.path}: slice {z} holds the values 0, {other} and {odd[0]}; labels have "
+                                f"to be 0 and one other value, threshold them first")
+            self.other_value = other
+        return set_pixels if self.marked_value else ~set_pixels
+
+
+class Source:
+    """An opened :class:`Pair`: grey values and classes, slice by slice."""
+
+    def __init__(self, pair: Pair, labels_are: str, membrane_value: int, rim: float, axes: Optional[str] = None):
+        self.pair = pair
+        self.outlined = rim if labels_are == "mitochondria" else None
+        self._open: List[Volume] = []
+        try:
+            self.raw = self._opened(pair.raw, axes)
+            self.labels = LabelFile(self._opened(pair.labels), membrane_value)
+            self.added = LabelFile(self._opened(pair.add_labels), membrane_value) if pair.add_labels else None
+            self.exclude = self._opened(pair.exclude) if pair.exclude else None
+            for other in self._open[1:]:
+                if other.shape != self.raw.shape:
+                    raise UserError(f"{other.path}: has shape {other.shape}, but {self.raw.path} has "
+                                    f"{self.raw.shape}; labels and masks belong to their raw stack pixel by pixel")
+        except BaseException:
+            self.close()
+            raise
+
+    def _opened(self, path: str, axes: Optional[str] = None) -> Volume:
+        self._open.append(open_volume(path, axes=axes))
+        return self._open[-1]
+
+    def close(self) -> None:
+        """Close all files."""
+        for volume in self._open:
+            volume.close()
+
+    def grey(self, z: int) -> np.ndarray:
+        """Raw grey values of slice ``z``.
+
+        Raises
+        ------
+        UserError : NaN or infinite values.
+        """
+        image = self.raw.read(z)
+        if image.dtype.kind == "f" and not np.isfinite(image).all():
+            raise UserError(f"{self.raw.path}: slice {z} holds NaN or infinite values; replace them, or leave the "
+                            f"slice out with --slices")
+        return image
+
+    def marked(self, z: int) -> np.ndarray:
+        """What the label file marks in slice ``z``, bool: membrane, or filled mitochondria."""
+        return self.labels.mask(z)
+
+    def classes(self, z: int, marked: Optional[np.ndarray] = None) -> np.ndarray:
+        """Class of every pixel of slice ``z``: int8 of POSITIVE, NEGATIVE or EXCLUDED."""
+        positive = self.marked(z) if marked is None else marked
+        if self.outlined is not None:
+            positive = outline(positive, self.outlined)
+        if self.added is not None:
+            positive = positive | self.added.mask(z)
+        classes = positive.astype(np.int8)
+        if self.exclude is not None:
+            classes[self.exclude.read(z) != 0] = EXCLUDED
+        return classes
+
+    def describe(self) -> Dict[str, Any]:
+        """Files with hashes, shape, data type and pixel size, as ``patches.json`` holds them."""
+        def file(volume: Optional[Volume]) -> Optional[Dict[str, str]]:
+            return volume and {"path": volume.path, "sha256": volume.sha256()}
+
+        return {"raw": file(self.raw), "labels": file(self.labels.volume),
+                "add_labels": file(self.added.volume if self.added else None), "exclude": file(self.exclude),
+                "shape": list(self.raw.shape), "dtype": self.raw.dtype.name,
+                "pixel_size_nm": self.raw.pixel_size.as_list()}
+
+
+class SliceCount(NamedTuple):
+    """Pixels of each class in one slice; ``marked`` is what the label file marks, before outlines and exclusion."""
+
+    positive: int
+    negative: int
+    excluded: int
+    marked: int
+
+
+def count_slice(source: Source, z: int) -> SliceCount:
+    """Count the classes of slice ``z``."""
+    marked = source.marked(z)
+    classes = source.classes(z, marked)
+    positive, excluded = (int(np.count_nonzero(classes == kind)) for kind in (POSITIVE, EXCLUDED))
+    return SliceCount(positive, classes.size - positive - excluded, excluded, int(np.count_nonzero(marked)))
+
+
+class GreyStatistics:
+    """Mean and standard deviation of grey values in float64, slice by slice.
+
+    Slices are merged by their own means (Chan, Golub & LeVeque 1983), which
+    keeps the digits that a sum of squares of 16-bit values would lose.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.mean, self._squares = 0, 0.0, 0.0
+
+    def add(self, image: np.ndarray) -> None:
+        """Take in all pixels of one slice."""
+        mean = float(image.mean(dtype=np.float64))
+        squares = float(np.square(image - mean, dtype=np.float64).sum())
+        total, difference = self.count + image.size, mean - self.mean
+        self._squares += squares + difference ** 2 * self.count * image.size / total
+        self.mean += difference * image.size / total
+        self.count = total
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over all pixels (not the sample's)."""
+        return float(np.sqrt(self._squares / max(self.count, 1)))
+
+
+def draw(rng: np.random.Generator, counts: Sequence[int], wanted: int) -> List[np.ndarray]:
+    """Draw ``wanted`` of the pixels that are ``counts[i]`` in slice i, without replacement, each equally likely.
+
+    Returns
+    -------
+    For each slice the chosen numbers in [0, counts[i]), ascending: pixels of
+    the class are numbered in reading order.
+    """
+    ends = np.cumsum(counts)
+    chosen = np.sort(rng.choice(int(ends[-1]), wanted, replace=False, shuffle=False))
+    cuts = np.searchsorted(chosen, ends[:-1])
+    return [part - start for part, start in zip(np.split(chosen, cuts), ends - counts)]
+
+
+def positions(classes: np.ndarray, kind: int, numbers: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the pixels of class ``kind`` with these ``numbers``, in reading order."""
+    return np.unravel_index(np.flatnonzero(classes == kind)[numbers], classes.shape)

@@ -1,0 +1,486 @@
+"""Patch databases for Caffe: which 32 x 32 patches a network is trained on.
+
+    python -m pycaffe_tools.patches raw.tif membranes.tif patches/ --labels-are membrane
+
+writes a folder that holds all that training needs:
+
+=================  ========================================================================
+``train_000.h5``   shards: ``data`` float32 N x 1 x 32 x 32, normalised; ``label`` float32 N,
+                   1 membrane and 0 not; rows are shuffled already
+``train.txt``      list of the shards, as Caffe's HDF5Data layer reads it
+``val_*``          the same for validation, from slices of their own
+``patches.json``   sources with hashes, counts, seed, normalisation, every choice
+=================  ========================================================================
+
+Both classes are equally frequent.  Pixels are drawn in two passes, first
+counted and then picked, so that every pixel of a class has the same chance and
+memory grows neither with the volume nor with the patches themselves.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import click
+import numpy as np
+
+from . import __version__
+from .commandline import OPTIONS, parse_slices, run
+from .errors import UserError
+from .files import PathLike, atomic_directory, read_json, refuse_existing, write_json
+from .model import Normalisation
+from .networks import CENTRE, PATCH_SIZE
+from .patch_sampling import (EXCLUDED, NEGATIVE, POSITIVE, GreyStatistics, Pair, SliceCount, Source, count_slice, draw,
+                             extract_patches, positions, reflect_pad)
+from .progress import Progress
+
+__all__ = ["Database", "Pair", "extract_patches", "lists", "make_database", "open_database", "read_rows", "reflect_pad"]
+
+INFO = "patches.json"
+FORMAT = 1
+SPLITS = ("train", "val")
+
+SHARD_PATCHES = 32_768
+"""Patches in a shard, 128 MiB: Caffe holds one whole shard in memory, and its blobs stay below 2^31 elements."""
+
+RIM = 6.0
+"""Pixels of a mitochondrion's outline: as wide as hand-drawn boundaries at 5 nm a pixel (the paper gives no width)."""
+
+_BLOCK = 2048
+"""Patches cut out at once, 8 MiB."""
+
+
+# Making a database
+
+class _Slice(NamedTuple):
+    source: Source
+    z: int
+    count: SliceCount
+
+
+def make_database(pairs: Sequence[Pair], out: PathLike, labels_are: str, membrane_value: int = 255, rim: float = RIM,
+                  train: int = 20_000, val: int = 10_000, seed: int = 0, shard_patches: int = SHARD_PATCHES,
+                  axes: Optional[str] = None, force: bool = False) -> Database:
+    """Draw balanced patches from stacks with labels and write a database.
+
+    Parameters
+    ----------
+    pairs : stacks with their labels.
+    out : the folder to create; it appears when it is complete.
+    labels_are : ``"membrane"``, or ``"mitochondria"`` for filled masks, of
+        which the outline inside the mask is used.
+    membrane_value : value of the label files that marks membrane (or mitochondria): 0 or 255,
+        which stands for whatever is not 0.
+    rim : width of the outline in pixels.
+    train, val : patches in all, half of each class.
+    seed : equal seeds and sources give equal arrays; the two splits draw independently.
+    shard_patches : at most so many patches in a shard.
+    axes : axes of the raw files, where they are not YX or ZYX.
+    force : replace ``out``, and accept labels of which more than half is membrane.
+
+    Raises
+    ------
+    UserError : for anything in the sources that makes the database senseless; nothing is left behind.
+    """
+    for name, number in (("train", train), ("val", val)):
+        if number < 2 or number % 2:
+            raise UserError(f"--{name} {number}: has to be even and at least 2, since half of the patches is membrane")
+    if shard_patches < 1 or shard_patches * PATCH_SIZE ** 2 > np.iinfo(np.int32).max:
+        raise UserError(f"a shard of {shard_patches} patches: Caffe takes 1 to "
+                        f"{np.iinfo(np.int32).max // PATCH_SIZE ** 2} patches a file")
+    out = Path(out).absolute()
+    refuse_existing(out, force)
+    with ExitStack() as stack:
+        sources = [stack.enter_context(_closing(Source(pair, labels_are, membrane_value, rim, axes)))
+                   for pair in pairs]
+        split = [split_slices(source) for source in sources]
+        statistics, counted = _count(sources, split, force)
+        if not statistics.std > 0:
+            raise UserError(f"{sources[0].raw.path}: all grey values of the training slices are "
+                            f"{statistics.mean:g}; check that this is the raw image")
+        wanted = dict(zip(SPLITS, (train, val)))
+        for name in SPLITS:
+            _check_enough(name, counted[name], wanted[name])
+        described = [source.describe() for source in sources]
+        _refuse_twice(described)
+        _check_room(out, train + val)
+        normalisation = Normalisation(statistics.mean, statistics.std)
+        info: Dict[str, Any] = {
+            "format": FORMAT, "made_by": f"pycaffe_tools {__version__}", "patch_size": PATCH_SIZE,
+            "centre": [CENTRE, CENTRE], "border": "reflect", "labels_are": labels_are,
+            "membrane_value": membrane_value, "rim": rim if labels_are == "mitochondria" else None,
+            "seed": seed, "shard_patches": shard_patches, "axes": axes,
+            "normalisation": normalisation._asdict(), "pixel_size_nm": _common_pixel_size(sources),
+            "sources": [{**text, "train_slices": chosen["train"], "val_slices": chosen["val"]}
+                        for text, chosen in zip(described, split)]}
+        with atomic_directory(out, force) as folder:
+            for number, name in enumerate(SPLITS):
+                rng = np.random.default_rng([seed, number])
+                info[name] = _write_split(folder, out, name, counted[name], wanted[name], normalisation, rng,
+                                          shard_patches)
+            info["class_balance"] = info["val"]["positive_fraction"]
+            write_json(folder / INFO, info)
+    return open_database(out)
+
+
+def split_slices(source: Source) -> Dict[str, List[int]]:
+    """Slices of each split: ``val_slices`` validate and the rest of ``slices`` trains.
+
+    Without ``val_slices`` the last quarter of ``slices`` validates, at least
+    one slice.  ``val_slices`` may be ``none``, where other stacks validate.
+    """
+    pair, depth = source.pair, source.raw.shape[0]
+    usable = parse_slices(pair.slices, depth)
+    if pair.val_slices is None:
+        if len(usable) < 2:
+            raise UserError(f"{source.raw.path}: has one usable slice, and training and validation share none; "
+                            f"give a second stack with --pair and say --val-slices for both")
+        val = usable[-max(1, len(usable) // 4):]
+    else:
+        val = [] if pair.val_slices.strip().lower() == "none" else parse_slices(pair.val_slices, depth, "--val-slices")
+    return {"train": sorted(set(usable) - set(val)), "val": val}
+
+
+class _closing:
+    def __init__(self, source: Source):
+        self.source = source
+
+    def __enter__(self) -> Source:
+        return self.source
+
+    def __exit__(self, *exception: object) -> None:
+        self.source.close()
+
+
+def _count(sources: Sequence[Source], split: Sequence[Dict[str, List[int]]],
+           force: bool) -> Tuple[GreyStatistics, Dict[str, List[_Slice]]]:
+    """First pass: classes of every slice, and grey values of the training slices."""
+    statistics, counted = GreyStatistics(), {name: [] for name in SPLITS}
+    total, done = sum(len(chosen[name]) for chosen in split for name in SPLITS), 0
+    for name in SPLITS:
+        if not any(chosen[name] for chosen in split):
+            raise UserError(f"--val-slices leaves no slice for {'training' if name == 'train' else 'validation'}; "
+                            f"choose fewer or more of them")
+    with Progress(total, "counting") as progress:
+        for source, chosen in zip(sources, split):
+            marked = pixels = 0
+            for name in SPLITS:
+                for z in chosen[name]:
+                    grey = source.grey(z)
+                    if name == "train":
+                        statistics.add(grey)
+                    counted[name].append(_Slice(source, z, count_slice(source, z)))
+                    marked, pixels = marked + counted[name][-1].count.marked, pixels + grey.size
+                    done += 1
+                    progress.update(done)
+            if 2 * marked > pixels and not force:
+                value = source.labels.marked_value
+                raise UserError(f"{source.pair.labels}: {100 * marked / pixels:.0f} % of the pixels are marked, which "
+                                f"hints at a wrong --membrane-value {value}; try --membrane-value {255 - value}, or "
+                                f"--force if it is right")
+    return statistics, counted
+
+
+def _check_enough(name: str, slices: Sequence[_Slice], wanted: int) -> None:
+    word = "training" if name == "train" else "validation"
+    labels = ", ".join(sorted({part.source.pair.labels for part in slices}))
+    for kind in ("positive", "negative"):
+        found = sum(getattr(part.count, kind) for part in slices)
+        meant = "membrane" if kind == "positive" else "other"
+        if found == 0:
+            raise UserError(f"{labels}: no {meant} pixel in the {len(slices)} {word} slices; check the labels, "
+                            f"--membrane-value and the slices")
+        if found < wanted // 2:
+            raise UserError(f"{labels}: {found} {meant} pixels in the {word} slices are fewer than the {wanted // 2} "
+                            f"asked for; say --{name} {2 * found} or less")
+
+
+def _refuse_twice(described: Sequence[Dict[str, Any]]) -> None:
+    """The same stack in two pairs could train with a slice and validate with it."""
+    seen: Dict[str, str] = {}
+    for source in described:
+        key = source["raw"]["sha256"] + source["raw"]["path"].rpartition(":/")[1:][1]
+        if key in seen:
+            raise UserError(f"{source['raw']['path']}: is the same stack as {seen[key]}; give each stack once, else "
+                            f"training and validation may share slices")
+        seen[key] = source["raw"]["path"]
+
+
+def _check_room(out: Path, patches: int) -> None:
+    existing = next(folder for folder in out.parents if folder.exists())
+    needed, free = patches * (PATCH_SIZE ** 2 + 1) * 4, shutil.disk_usage(existing).free
+    if needed > free:
+        raise _disk_full(out, f" (it needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free)")
+
+
+def _disk_full(out: Path, detail: str = "") -> UserError:
+    return UserError(f"{out}: the disk is full{detail}; free some space and run the same command again")
+
+
+def _common_pixel_size(sources: Sequence[Source]) -> List[Optional[float]]:
+    """Pixel size of the first stack, axis by axis; None where another differs by more than 1 %."""
+    first = sources[0].raw.pixel_size.as_list()
+    for source in sources[1:]:
+        for axis, size in enumerate(source.raw.pixel_size):
+            if first[axis] is not None and (size is None or not math.isclose(size, first[axis], rel_tol=0.01)):
+                first[axis] = None
+    return first
+
+
+def _write_split(folder: Path, out: Path, name: str, slices: Sequence[_Slice], wanted: int,
+                 normalisation: Normalisation, rng: np.random.Generator, shard_patches: int) -> Dict[str, Any]:
+    """Second pass: draw pixels and write their patches at shuffled rows."""
+    half = wanted // 2
+    chosen = {POSITIVE: draw(rng, [part.count.positive for part in slices], half),
+              NEGATIVE: draw(rng, [part.count.negative for part in slices], half)}
+    # One shuffle of all rows now, so that Caffe, which reads in order, needs none later.
+    order = rng.permutation(wanted)
+    next_row = {POSITIVE: 0, NEGATIVE: half}
+    try:
+        with _Shards(folder, name, wanted, shard_patches) as shards, Progress(wanted, f"{name} patches") as progress:
+            for number, part in enumerate(slices):
+                numbers = {kind: picks[number] for kind, picks in chosen.items()}
+                if not any(picks.size for picks in numbers.values()):
+                    continue
+                grey, classes = part.source.grey(part.z), part.source.classes(part.z)
+                for kind, picks in numbers.items():
+                    rows = order[next_row[kind]:next_row[kind] + picks.size]
+                    next_row[kind] += picks.size
+                    ys, xs = positions(classes, kind, picks)
+                    for block in _blocks(picks.size):
+                        patches = normalisation.apply(extract_patches(grey, ys[block], xs[block]))
+                        shards.write(rows[block], patches, kind)
+                progress.update(sum(next_row.values()) - half)
+    except (OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) == 28 or "No space left" in str(error):    # HDF5 keeps it in the text only
+            raise _disk_full(out) from error
+        raise
+    (folder / f"{name}.txt").write_text("".join(f"{out / file}\n" for file in shards.files), encoding="utf-8")
+    positive, negative, excluded, _ = (sum(column) for column in zip(*(part.count for part in slices)))
+    return {"patches": wanted, "positive": half, "negative": half,
+            "shards": [{"file": file, "patches": rows, "bytes": (folder / file).stat().st_size}
+                       for file, rows in zip(shards.files, shards.rows)],
+            "slices": len(slices), "pixels": {"positive": positive, "negative": negative, "excluded": excluded},
+            "positive_fraction": positive / (positive + negative)}
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK))
+
+
+class _Shards:
+    """HDF5 files of nearly equal length, written at any rows."""
+
+    def __init__(self, folder: Path, name: str, patches: int, shard_patches: int):
+        count = math.ceil(patches / shard_patches)
+        self.files = [f"{name}_{number:03d}.h5" for number in range(count)]
+        self.ends = [patches * (number + 1) // count for number in range(count)]
+        self.rows = [end - start for start, end in zip([0] + self.ends, self.ends)]
+        self._folder = folder
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "_Shards":
+        import h5py
+
+        with ExitStack() as stack:
+            self._handles = [stack.enter_context(h5py.File(self._folder / file, "w")) for file in self.files]
+            for handle, rows in zip(self._handles, self.rows):
+                handle.create_dataset("data", (rows, 1, PATCH_SIZE, PATCH_SIZE), np.float32)
+                handle.create_dataset("label", (rows,), np.float32)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def write(self, rows: np.ndarray, patches: np.ndarray, label: int) -> None:
+        """Write n patches of one class (n x 32 x 32) at these rows, numbered through all shards."""
+        order = np.argsort(rows)        # HDF5 selects rows in ascending order only
+        rows, patches = rows[order], patches[order]
+        cuts = np.searchsorted(rows, self.ends[:-1])
+        for handle, end, count, here, some in zip(self._handles, self.ends, self.rows, np.split(rows, cuts),
+                                                  np.split(patches, cuts)):
+            if here.size:
+                handle["data"][here - (end - count)] = some[:, np.newaxis]
+                handle["label"][here - (end - count)] = np.float32(label)
+
+
+# Using a database
+
+class Database(NamedTuple):
+    """An opened patch database.
+
+    train, val : shards, absolute, in order.
+    train_count, val_count : patches.
+    normalisation : mean and std of the training slices' grey values.
+    pixel_size_nm : z, y, x; None where unknown.
+    info : content of ``patches.json``.
+    """
+
+    directory: Path
+    train: List[Path]
+    val: List[Path]
+    train_count: int
+    val_count: int
+    normalisation: Normalisation
+    pixel_size_nm: List[Optional[float]]
+    info: Dict[str, Any]
+
+
+def open_database(path: PathLike) -> Database:
+    """Open a patch database; it may have been moved since it was made.
+
+    Raises
+    ------
+    UserError : not a database, of a later format, or with shards missing or cut.
+    """
+    directory = Path(path).absolute()
+    if not (directory / INFO).is_file():
+        raise UserError(f"{path}: holds no {INFO}, so it is not a complete patch database; make one with "
+                        f"python -m pycaffe_tools.patches")
+    info = read_json(directory / INFO)
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        raise UserError(f"{directory / INFO}: is not of format {FORMAT}; make the database anew")
+    shards: Dict[str, List[Path]] = {}
+    for name in SPLITS:
+        shards[name] = [directory / shard["file"] for shard in info[name]["shards"]]
+        for file, shard in zip(shards[name], info[name]["shards"]):
+            if not file.is_file() or file.stat().st_size != shard["bytes"]:
+                raise UserError(f"{file}: is missing or not as long as {INFO} says; copy it anew, or make the "
+                                f"database anew")
+    return Database(directory, shards["train"], shards["val"], info["train"]["patches"], info["val"]["patches"],
+                    Normalisation(**info["normalisation"]), info["pixel_size_nm"], info)
+
+
+def lists(database: Database, directory: PathLike) -> Tuple[Path, Path]:
+    """Write ``train.txt`` and ``val.txt`` with the shards' present absolute paths into ``directory``.
+
+    Caffe opens what is in the list relative to its own working directory, and
+    the list in the database names the place where it was made.
+
+    Raises
+    ------
+    UserError : a path with white space, at which Caffe's reader of lists would split it.
+    """
+    written = []
+    for name, shards in (("train", database.train), ("val", database.val)):
+        if any(len(str(shard).split()) != 1 for shard in shards):
+            raise UserError(f"{database.directory}: Caffe splits list files at white space and cannot read from a "
+                            f"folder with a space in its path; rename or move it")
+        written.append(Path(directory) / f"{name}.txt")
+        written[-1].write_text("".join(f"{shard}\n" for shard in shards), encoding="utf-8")
+    return written[0], written[1]
+
+
+def read_rows(shards: Sequence[PathLike], rows: Iterable[int]) -> Tuple[np.ndarray, np.ndarray]:
+    """Read patches by number, numbered from 0 through the shards in order.
+
+    Parameters
+    ----------
+    shards : e.g. ``database.train``.
+    rows : any order, repeats allowed.
+
+    Returns
+    -------
+    data : float32, n x 1 x 32 x 32; label : float32, n.  In the order of ``rows``.
+    """
+    import h5py
+
+    rows = np.asarray(list(rows) if not isinstance(rows, np.ndarray) else rows, np.int64)
+    data = np.empty((rows.size, 1, PATCH_SIZE, PATCH_SIZE), np.float32)
+    label = np.empty(rows.size, np.float32)
+    start, found = 0, 0
+    for shard in shards:
+        with h5py.File(shard, "r") as handle:
+            count = handle["label"].shape[0]
+            here = np.flatnonzero((rows >= start) & (rows < start + count))
+            local, back = np.unique(rows[here] - start, return_inverse=True)
+            for block in _blocks(local.size):
+                # Selecting single rows is slow in HDF5; a run of rows is one read.
+                some = local[block]
+                run_of_rows = some[-1] - some[0] + 1 == some.size
+                select = slice(some[0], some[-1] + 1) if run_of_rows else some
+                patches, labels = handle["data"][select], handle["label"][select]
+                inside = np.flatnonzero((back >= block.start) & (back < block.stop))
+                data[here[inside]] = patches[back[inside] - block.start]
+                label[here[inside]] = labels[back[inside] - block.start]
+        start, found = start + count, found + here.size
+    if found != rows.size:
+        raise IndexError(f"rows outside the {start} patches of {len(shards)} shards")
+    return data, label
+
+
+# The command
+
+def _per_pair(option: str, values: Sequence[str], count: int) -> List[Optional[str]]:
+    """Options that are given once for all pairs, or once for each in order."""
+    if len(values) not in (0, 1, count):
+        raise click.UsageError(f"{option} is given {len(values)} times for {count} pairs; give it once, or once each")
+    return list(values) if len(values) == count else [values[0] if values else None] * count
+
+
+def _only_one_each(option: str, values: Sequence[str], count: int) -> List[Optional[str]]:
+    if len(values) not in (0, count):
+        raise click.UsageError(f"{option} is given {len(values)} times for {count} pairs; give it once for each, "
+                               f"in order, with - for a pair that has none")
+    return [None if value == "-" else value for value in values] or [None] * count
+
+
+@click.command(context_settings=OPTIONS)
+@click.argument("paths", nargs=-1, required=True, metavar="[RAW LABELS] OUT_DIR")
+@click.option("--labels-are", type=click.Choice(["membrane", "mitochondria"]), required=True,
+              help="What LABELS mark: membrane, or filled mitochondria, whose outline is used.")
+@click.option("--membrane-value", type=click.Choice(["0", "255"]), default="255",
+              help="Value that marks it in LABELS; 255 stands for the one value that is not 0.")
+@click.option("--rim", type=click.FloatRange(min=1), default=RIM, help="Pixels of a mitochondrion's outline.")
+@click.option("--pair", "pairs", type=(str, str), multiple=True, metavar="RAW LABELS",
+              help="A further stack with its labels; may be repeated, and replace the positional pair.")
+@click.option("--exclude", multiple=True, metavar="MASK",
+              help="What is not 0 here is neither positive nor negative; once for each pair, - for none.")
+@click.option("--add-labels", multiple=True, metavar="FILE",
+              help="Second label file: its membrane is positive as well; once for each pair, - for none.")
+@click.option("--slices", multiple=True, metavar="A:B", help="Use these slices only [default: all].")
+@click.option("--val-slices", multiple=True, metavar="A:B",
+              help="Slices that validate, or none; the other slices train [default: the last quarter].")
+@click.option("--train", type=int, default=20_000, help="Training patches, half of them membrane.")
+@click.option("--val", type=int, default=10_000, help="Validation patches, half of them membrane.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Equal seeds give equal patches.")
+@click.option("--axes", help="Axes of RAW where it is not YX or ZYX, e.g. CZYX.")
+@click.option("--shard-patches", type=int, default=SHARD_PATCHES, help="Most patches in one HDF5 file.")
+@click.option("--force", is_flag=True,
+              help="Replace OUT_DIR; accept labels of which more than half is membrane.")
+def cli(paths: Tuple[str, ...], labels_are: str, membrane_value: str, rim: float, pairs: Tuple[Tuple[str, str], ...],
+        exclude: Tuple[str, ...], add_labels: Tuple[str, ...], slices: Tuple[str, ...], val_slices: Tuple[str, ...],
+        train: int, val: int, seed: int, axes: Optional[str], shard_patches: int, force: bool) -> None:
+    """Make a patch database from a stack RAW and its LABELS.
+
+    \b
+    python -m pycaffe_tools.patches raw.tif membranes.tif patches/ --labels-are membrane --val-slices 6:8
+    python -m pycaffe_tools.patches patches/ --labels-are membrane \\
+        --pair a_raw.tif a_labels.tif --pair b.h5:/raw b.h5:/labels
+
+    Volumes are TIFF, folders of slices, HDF5 (file.h5:/dataset) or OME-Zarr.
+    Slice ranges are half-open, 0:4,9 is 0, 1, 2, 3 and 9.  With several
+    stacks, --slices and --val-slices count within each stack: given once they
+    hold for all, given once for each pair they go in the order of the pairs,
+    the positional one first.
+    """
+    if len(paths) not in ((1, 3) if pairs else (3,)):
+        raise click.UsageError("expected RAW LABELS OUT_DIR, or OUT_DIR with --pair RAW LABELS")
+    chosen = ([(paths[0], paths[1])] if len(paths) == 3 else []) + list(pairs)
+    count = len(chosen)
+    columns = (_only_one_each("--exclude", exclude, count), _only_one_each("--add-labels", add_labels, count),
+               _per_pair("--slices", slices, count), _per_pair("--val-slices", val_slices, count))
+    made = make_database([Pair(*pair, *rest) for pair, rest in zip(chosen, zip(*columns))], paths[-1], labels_are,
+                         int(membrane_value), rim, train, val, seed, shard_patches, axes, force)
+    click.echo(f"{os.path.relpath(made.directory)}: {made.train_count} training and {made.val_count} validation "
+               f"patches; membrane is {100 * made.info['class_balance']:.2f} % of the validation slices")
+
+
+if __name__ == "__main__":
+    run(cli, "patches")
