@@ -1,0 +1,173 @@
+"""Engines: one way each to turn a tile of grey values into membrane probabilities.
+
+=============== ==================================================================================
+``onnxruntime`` the exact dense net in ONNX Runtime; the fastest, needs no Caffe
+``caffe``       the exact dense net in stock Caffe 1.0
+``patch``       every patch by itself in Caffe: the paper's way, and the reference for the others
+=============== ==================================================================================
+
+All of them give the same numbers (|dp| <= 1e-5), so which one runs is a matter
+of time and memory alone.  An engine knows nothing of volumes, slices or
+processes:
+
+    >>> engine = create("onnxruntime", graph, weights, tile=(256, 256))      # doctest: +SKIP
+    >>> before, after = engine.halo                                          # doctest: +SKIP
+    >>> probabilities = engine.predict(normalised[:256 + before + after, :256 + before + after])  # doctest: +SKIP
+
+Source: exact dense evaluation of nets with clipped pooling windows, see :mod:`pycaffe_tools.dense`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+from typing import Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from ..errors import UserError
+from ..netgraph import NetGraph
+
+Weights = Mapping[str, Sequence[np.ndarray]]
+Tile = Tuple[int, int]
+
+MEMBRANE = 1
+"""Channel of the net's output that is the probability of membrane."""
+
+# Module that holds each engine, and the package that it cannot run without; the first installed one is the default.
+_ENGINES: Dict[str, Tuple[str, str]] = {
+    "onnxruntime": ("dense_onnx", "onnxruntime"),
+    "caffe": ("dense_caffe", "caffe"),
+    "patch": ("patch", "caffe"),
+}
+NAMES = tuple(_ENGINES)
+
+
+class Engine:
+    """A net made ready for tiles of up to one size, in this process.
+
+    Attributes
+    ----------
+    name : one of ``NAMES``.
+    tile : rows and columns of output that one call gives at most.
+    halo : input pixels that an output pixel needs before it and after it, along
+        either axis: (16, 15) for patches of 32, whose centre is (16, 16).
+    """
+
+    name = ""
+
+    def __init__(self, graph: NetGraph, tile: Tile):
+        self.tile = (int(tile[0]), int(tile[1]))
+        self.halo = halo(graph)
+
+    def predict(self, grey: np.ndarray) -> np.ndarray:
+        """Probability of membrane at each pixel of a tile.
+
+        Parameters
+        ----------
+        grey : float32, (h + before + after) x (w + before + after): the
+            normalised grey values of the tile and its halo, where h x w is
+            ``tile`` or smaller along either axis.
+
+        Returns
+        -------
+        float32, h x w.
+        """
+        raise NotImplementedError
+
+
+def patch_size(graph: NetGraph) -> int:
+    """Side of the square, one-channel patches that a net classifies.
+
+    Raises
+    ------
+    UserError : its input is of another form.
+    """
+    shapes = [shape for shape in graph.inputs.values() if shape is not None]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] != 1 or shapes[0][2] != shapes[0][3]:
+        raise UserError(f"net {graph.name}: its input is not one square patch of one channel, "
+                        f"which segmentation needs; give the net's deploy prototxt")
+    return shapes[0][2]
+
+
+def halo(graph: NetGraph) -> Tuple[int, int]:
+    """Input pixels before and after a pixel in its patch; of n pixels, number n // 2 is the centre (assumed)."""
+    size = patch_size(graph)
+    return size // 2, size - size // 2 - 1
+
+
+def available() -> List[str]:
+    """Names of the engines whose packages are installed here, the fastest first."""
+    return [name for name, (_, package) in _ENGINES.items() if importlib.util.find_spec(package) is not None]
+
+
+def default_name() -> str:
+    """The fastest engine installed here.
+
+    Raises
+    ------
+    UserError : none is.
+    """
+    names = available()
+    if not names:
+        raise UserError("segmentation: neither onnxruntime nor Caffe is installed here; "
+                        "run `make env` and use .caffe/bin/python, or `pip install onnx onnxruntime`")
+    return names[0]
+
+
+def create(name: str, graph: NetGraph, weights: Weights, tile: Tile, threads: int = 1) -> Engine:
+    """Make an engine ready.
+
+    Parameters
+    ----------
+    name : one of ``NAMES``.
+    graph : the net for patches (deploy prototxt).
+    weights : its blobs by layer name.
+    tile : rows and columns of output that one call shall give at most; memory grows with it.
+    threads : of the arithmetic in this process.  BLAS reads its number when it
+        is loaded, so for the Caffe engines set OPENBLAS_NUM_THREADS before.
+
+    Raises
+    ------
+    UserError : unknown engine, its package is missing, or the net is not of a kind that it can run.
+    """
+    return _module(name).create(graph, weights, tile, threads)
+
+
+def predicted_bytes(name: str, graph: NetGraph, tile: Tile, threads: int = 1) -> int:
+    """Peak resident memory of one process that runs this engine with this tile, in bytes.
+
+    A measured constant (the interpreter and its libraries) plus what the net's
+    maps and buffers take by count; an upper estimate, not a bound proved.
+    """
+    return _module(name).predicted_bytes(graph, tile, threads)
+
+
+def best_tile(name: str, graph: NetGraph, max_bytes: int) -> Tile:
+    """The tile that gives the best speed within ``max_bytes`` of memory for one process.
+
+    Larger tiles compute their halo less often, up to a size beyond which nothing is gained.
+
+    Raises
+    ------
+    UserError : not even the smallest tile fits; says how much it would take.
+    """
+    module = _module(name)
+    for side in module.TILE_SIDES:
+        if predicted_bytes(name, graph, (side, side)) <= max_bytes:
+            return side, side
+    least = predicted_bytes(name, graph, (module.TILE_SIDES[-1],) * 2)
+    raise UserError(f"engine {name}: needs at least {-(-least // 10**6)}M of memory for one process of net "
+                    f"{graph.name}, more than the {max_bytes // 10**6}M there are; allow more, or use fewer workers")
+
+
+def _module(name: str) -> ModuleType:
+    if name not in _ENGINES:
+        raise UserError(f"engine {name}: is unknown; choose one of {', '.join(NAMES)}")
+    module, package = _ENGINES[name]
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f"engine {name}: the package {package} is not installed here; "
+                        + ("run `make env` and use .caffe/bin/python" if package == "caffe"
+                           else "run `pip install onnx onnxruntime`"))
+    return importlib.import_module(f"{__name__}.{module}")

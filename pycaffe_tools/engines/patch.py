@@ -1,0 +1,53 @@
+"""Every patch by itself in Caffe: the paper's way of segmenting, and the reference for the dense engines."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..caffe_runtime import load_net
+from ..netgraph import NetGraph
+from . import MEMBRANE, Engine, Tile, Weights, patch_size
+
+BATCH = 256
+"""Patches in one forward pass; more gains nothing on a processor."""
+
+TILE_SIDES = (512, 256, 128, 64, 32, 16)
+
+# Resident memory of a process with numpy and pycaffe loaded, before any net.
+_BASE_BYTES = 110_000_000
+
+
+class PatchEngine(Engine):
+    """Cuts a tile into patches and runs each through the net."""
+
+    name = "patch"
+
+    def __init__(self, graph: NetGraph, weights: Weights, tile: Tile):
+        super().__init__(graph, tile)
+        self._side = patch_size(graph)
+        self._output = graph.chain()[-1].tops[0]
+        self._net = load_net(graph.with_batch(BATCH), weights)
+
+    def predict(self, grey: np.ndarray) -> np.ndarray:
+        windows = np.lib.stride_tricks.sliding_window_view(grey, (self._side, self._side))
+        height, width = windows.shape[:2]
+        source = self._net.blobs[self._net.inputs[0]]
+        result = np.empty(height * width, np.float32)
+        for start in range(0, result.size, BATCH):
+            rows, columns = np.unravel_index(np.arange(start, min(start + BATCH, result.size)), (height, width))
+            source.data[:len(rows), 0] = windows[rows, columns]
+            self._net.forward()
+            result[start:start + len(rows)] = self._net.blobs[self._output].data[:len(rows), MEMBRANE].reshape(-1)
+        return result.reshape(height, width)
+
+
+def create(graph: NetGraph, weights: Weights, tile: Tile, threads: int) -> PatchEngine:
+    """See :func:`pycaffe_tools.engines.create`."""
+    return PatchEngine(graph, weights, tile)
+
+
+def predicted_bytes(graph: NetGraph, tile: Tile, threads: int) -> int:
+    """See :func:`pycaffe_tools.engines.predicted_bytes`: the net's blobs and pooling masks for one batch."""
+    one = graph.memory_bytes() // graph.input_shape(graph.chain()[0])[0]
+    grown = (tile[0] + 64) * (tile[1] + 64) * 4 * 2
+    return _BASE_BYTES + int(1.15 * BATCH * one) + 8 * graph.parameter_count() + grown
