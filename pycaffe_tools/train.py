@@ -1,0 +1,279 @@
+"""Train or retrain a network with real Caffe, and make a model directory of it.
+
+``OUT/training/`` is the folder Caffe runs in: its own copies of the network
+and the solver with the paths filled in, the lists of patch files, snapshots,
+and ``caffe.log``.  ``OUT/model.json`` is written last, when the last iteration
+was reached, so an interrupted training is never taken for a trained model.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+
+import click
+
+from . import model, networks, training_log
+from .caffe_process import latest_snapshot, run_caffe_train
+from .caffe_runtime import check_weights
+from .caffe_schema import parse_prototxt, read_prototxt, to_text
+from .commandline import OPTIONS, run
+from .errors import UserError
+from .files import PathLike, read_json, refuse_existing, sha256, write_json, write_text
+from .netgraph import NetGraph, read_net, read_weights, write_net
+from .patches import Database, lists, open_database
+from .progress import Progress
+from .validation import validate, versions
+
+SNAPSHOT_PREFIX = "snapshot"
+KEPT_SNAPSHOTS = 2
+LARGEST_TEST_BATCH = 250
+
+
+class Network(NamedTuple):
+    """What is trained: its name, features, and prototxts for patches and for training."""
+
+    name: str
+    counts: Dict[str, int]
+    deploy: str
+    train_val: Any
+
+
+def network_of(name_or_directory: str) -> Network:
+    """A network of Table 1 by name, or a pruned one by the folder that holds its prototxts.
+
+    Raises
+    ------
+    UserError : neither.
+    """
+    if name_or_directory in networks.TABLE_1:
+        counts = networks.counts_of(name_or_directory)
+        return Network(name_or_directory, counts, networks.deploy_prototxt(counts, name_or_directory),
+                       parse_prototxt(networks.train_val_prototxt(counts, name_or_directory)))
+    directory = Path(name_or_directory)
+    if not (directory / "train_val.prototxt").is_file():
+        raise UserError(f"{name_or_directory}: is neither a network of Table 1 ({', '.join(networks.NAMES)}) nor a "
+                        f"folder with a train_val.prototxt; give one of them")
+    opened = model.open_model(directory)
+    return Network(opened.name, opened.counts, opened.deploy.read_text(encoding="utf-8"),
+                   read_prototxt(directory / "train_val.prototxt"))
+
+
+def train(network: str, data: PathLike, out: PathLike, *, max_iter: Optional[int] = None,
+          base_lr: Optional[float] = None, weights: Optional[PathLike] = None, resume: bool = False,
+          gpu: Optional[int] = None, seed: int = 1, force: bool = False) -> model.Model:
+    """Train ``network`` on a patch database with ``caffe train``.
+
+    Parameters
+    ----------
+    network : name of Table 1, or a folder with a pruned network.
+    data : patch database.
+    out : model directory to make.
+    max_iter, base_lr : instead of the committed solver's (:mod:`pycaffe_tools.networks`).
+    weights : caffemodel or model directory to start from; the retraining solver is used then.
+    resume : go on where an interrupted training of the same options stopped.
+    gpu : number of a GPU, for a Caffe built for it.
+    seed : of the weight fillers.
+    force : replace what is in ``out``.
+
+    Raises
+    ------
+    UserError : the input does not fit, ``out`` holds something else, or Caffe aborted.
+    """
+    out, database = Path(out), open_database(data)
+    work = out / "training"
+    plan = _plan(network_of(network), database, max_iter, base_lr, weights, seed)
+    if _finished_before(out, plan, resume, force):
+        return model.open_model(out)
+    work.mkdir(parents=True, exist_ok=True)
+    _prepare(work, plan, database)
+    _run(out, plan, gpu)
+    return _finish(out, plan, database)
+
+
+class Plan(NamedTuple):
+    """Everything that decides how a training goes; ``options`` is compared when one is resumed."""
+
+    network: Network
+    solver: Any
+    train_val: Any
+    weights: Optional[Path]
+    options: Dict[str, Any]
+
+
+def _plan(network: Network, database: Database, max_iter: Optional[int], base_lr: Optional[float],
+          weights: Optional[PathLike], seed: int) -> Plan:
+    kind, schedule = ("retrain", networks.RETRAINING) if weights else ("train", networks.TRAINING)
+    start = _initial_weights(network, weights)
+    solver = parse_prototxt(networks.solver_prototxt(network.name, schedule, kind, seed), message="SolverParameter")
+    test_batch, test_iter = _test_batches(database.val_count)
+    solver.net, solver.snapshot_prefix = "train_val.prototxt", SNAPSHOT_PREFIX
+    solver.test_iter[:] = [test_iter]
+    if max_iter is not None:
+        solver.max_iter = max_iter
+    if base_lr is not None:
+        solver.base_lr = base_lr
+    solver.test_interval = max(solver.max_iter // 5, 1)
+    solver.display = solver.average_loss = max(min(solver.max_iter // 20, 100), 1)
+    # A snapshot a minute or so on one core: what a kill can cost.
+    solver.snapshot = max(min(solver.max_iter // 10, 100), 1)
+    train_val = _with_data(network.train_val, test_batch)
+    options = {"network": network.name, "counts": network.counts, "step": kind, "max_iter": solver.max_iter,
+               "base_lr": round(solver.base_lr, 9), "seed": seed, "data": sha256(database.directory / "patches.json"),
+               "initial_weights": sha256(start) if start else None}
+    return Plan(network, solver, train_val, start, options)
+
+
+def _initial_weights(network: Network, weights: Optional[PathLike]) -> Optional[Path]:
+    if weights is None:
+        return None
+    path = Path(weights)
+    if path.is_dir():
+        path = model.open_model(path).weights
+    check_weights(NetGraph(parse_prototxt(network.deploy)), read_weights(path), str(path))
+    return path.resolve()
+
+
+def _test_batches(count: int) -> Tuple[int, int]:
+    """Batch size and number of batches that cover ``count`` validation patches exactly once.
+
+    A TEST net goes on where its last test stopped, so only an exact cover
+    gives a figure that can be repeated.
+    """
+    batch = max(size for size in range(1, min(count, LARGEST_TEST_BATCH) + 1) if count % size == 0)
+    return batch, count // batch
+
+
+def _with_data(train_val: Any, test_batch: int) -> Any:
+    filled = type(train_val)()
+    filled.CopyFrom(train_val)
+    for layer in filled.layer:
+        if layer.type == "HDF5Data":
+            test = any(rule.phase == 1 for rule in layer.include if rule.HasField("phase"))
+            layer.hdf5_data_param.source = "val.txt" if test else "train.txt"
+            if test:
+                layer.hdf5_data_param.batch_size = test_batch
+    return filled
+
+
+def _finished_before(out: Path, plan: Plan, resume: bool, force: bool) -> bool:
+    """Whether ``out`` already holds this training, finished; clears or refuses anything else in it."""
+    record = out / "training" / "options.json"
+    if not record.is_file():
+        refuse_existing(out, force)
+    elif latest_snapshot(record.with_name(SNAPSHOT_PREFIX)) is None and not (out / model.INFO).is_file():
+        # Caffe gave up, or was killed, before its first snapshot: there is nothing to lose.
+        shutil.rmtree(out)
+    elif resume:
+        before = read_json(record)
+        changed = [key for key in plan.options if before.get(key) != plan.options[key]]
+        if changed:
+            raise UserError(f"{out}: holds a training with another {changed[0]} ({before.get(changed[0])}, now "
+                            f"{plan.options[changed[0]]}); choose another --out, or say --force to start anew")
+        return (out / model.INFO).is_file()
+    elif not force:
+        state = "a finished" if (out / model.INFO).is_file() else "an interrupted"
+        raise UserError(f"{out}: holds {state} training; say --resume to go on with it or --force to start anew")
+    if force and not resume and out.exists():
+        shutil.rmtree(out)
+    return False
+
+
+def _prepare(work: Path, plan: Plan, database: Database) -> None:
+    lists(database, work)
+    write_net(work / "train_val.prototxt", plan.train_val, "Filled in by pycaffe_tools.train: data sources, test batch.")
+    changes = "# The committed solver with its paths, lengths and intervals filled in by pycaffe_tools.train.\n"
+    write_text(work / "solver.prototxt", changes + to_text(plan.solver))
+    if not (work / "options.json").is_file():
+        write_json(work / "options.json", plan.options)
+
+
+def _run(out: Path, plan: Plan, gpu: Optional[int]) -> None:
+    work = out / "training"
+    log = work / "caffe.log"
+    snapshot = latest_snapshot(work / SNAPSHOT_PREFIX)
+    rows = training_log.collect(log.read_text(errors="replace").splitlines()) if log.is_file() else {}
+    already = snapshot[0] if snapshot else 0
+    title = f"{plan.network.name}, {'retraining' if plan.weights else 'training'}"
+    if already < plan.solver.max_iter:
+        if already:
+            click.echo(f"resuming at iteration {already} of {plan.solver.max_iter}", err=True)
+        try:
+            with Progress(plan.solver.max_iter, title, already) as progress:
+                def follow(event: Any) -> None:
+                    training_log.add(rows, event)
+                    _forget_old_snapshots(work)
+                    if event.kind in ("loss", "accuracy"):
+                        progress.update(event.iteration, _figures(rows))
+                run_caffe_train(work / "solver.prototxt", log, follow, gpu=gpu, weights=plan.weights,
+                                snapshot=snapshot[1] if snapshot else None)
+        finally:
+            training_log.write_csv(out / "train.csv", rows)
+            training_log.draw(out / "train.png", rows, title)
+    reached = latest_snapshot(work / SNAPSHOT_PREFIX)
+    if reached is None or reached[0] != plan.solver.max_iter:
+        raise UserError(f"{out}: the training stopped at iteration {reached[0] if reached else 0} of "
+                        f"{plan.solver.max_iter}; say --resume to go on")
+
+
+def _figures(rows: Mapping[int, Mapping[str, float]]) -> str:
+    loss, accuracy = training_log.last(rows, "loss"), training_log.last(rows, "accuracy")
+    parts = [f"loss {loss:.4f}"] if loss is not None else []
+    parts += [f"validation accuracy {100 * accuracy:.2f} %"] if accuracy is not None else []
+    return ", ".join(parts)
+
+
+def _forget_old_snapshots(work: Path) -> None:
+    """Keep the newest snapshots, one more than needed in case the last is being written."""
+    states = sorted(work.glob(f"{SNAPSHOT_PREFIX}_iter_*.solverstate"), key=lambda path: path.stat().st_mtime)
+    for state in states[:-KEPT_SNAPSHOTS]:
+        state.unlink()
+        weights = state.with_suffix(".caffemodel")
+        if weights.is_file():
+            weights.unlink()
+
+
+def _finish(out: Path, plan: Plan, database: Database) -> model.Model:
+    _, _, caffemodel = latest_snapshot(out / "training" / SNAPSHOT_PREFIX)
+    write_text(out / model.DEPLOY, plan.network.deploy)
+    write_text(out / "train_val.prototxt", to_text(plan.network.train_val))
+    shutil.copyfile(caffemodel, out / model.WEIGHTS)
+    net = read_net(out / model.DEPLOY)
+    scores = validate(net, read_weights(out / model.WEIGHTS), database)
+    return model.finish_model(
+        out, name=plan.network.name, normalisation=database.normalisation._asdict(), patch_size=networks.PATCH_SIZE,
+        pixel_size_nm=database.pixel_size_nm, counts=plan.network.counts, threshold=scores.threshold,
+        validation=scores.as_dict(),
+        provenance={**plan.options, "source": "Roels et al., ISBI 2017, arXiv:1810.09735", "versions": versions()})
+
+
+@click.command(context_settings=OPTIONS)
+@click.argument("network", metavar="NET")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Patch database (pycaffe_tools.patches).")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Model directory to make.")
+@click.option("--max-iter", type=click.IntRange(1), help="Iterations, instead of the committed solver's.")
+@click.option("--base-lr", type=click.FloatRange(0, min_open=True), help="Initial learning rate, likewise.")
+@click.option("--weights", type=click.Path(path_type=Path),
+              help="Caffemodel or model directory to start from; selects the retraining solver.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted training; start it if there is none.")
+@click.option("--gpu", type=int, help="Number of the GPU to use, for a Caffe built for GPUs.")
+@click.option("--seed", type=int, default=1, help="Of the weight fillers.")
+@click.option("--force", is_flag=True, help="Replace what is in the model directory.")
+def cli(network: str, data: Path, out: Path, **options: Any) -> None:
+    """Train NET with Caffe: N, N1 ... N7 of Table 1, or the folder of a pruned network.
+
+    \b
+    Train the paper's network:    train N --data data/patches --out runs/N
+    Retrain a pruned one:         train N7 --data data/patches --weights runs/N7-pruned --out runs/N7
+
+    Killed or interrupted, the same command with --resume goes on from the last snapshot.
+    """
+    made = train(network, data, out, **options)
+    validation = made.info["validation"]
+    click.echo(f"{out}: {made.name} with {100 * validation['accuracy']:.2f} % accuracy on "
+               f"{validation['patches']} validation patches, threshold {made.threshold:.3f}")
+
+
+if __name__ == "__main__":
+    run(cli, "train")
