@@ -1,0 +1,320 @@
+"""How a removed channel travels through a net, and what stands in its way.
+
+A feature of a layer is removed when its map is zero, and everything made of
+that map alone is zero too.  This module follows the removed channels (index 1
+of each blob's axes) from the layers to be pruned through all layers behind
+them, in the order of execution.  Each layer type has one rule: given which
+channels of its bottoms are removed, which channels of its tops are zero
+whatever the rest of the input.  A layer that mixes channels without weights
+(LRN across channels, Eltwise), or that makes something else of zero
+(Sigmoid), stands in the way: leaving the channel out would be another
+function, so the removal is refused.
+
+What weights become is not told here but in :mod:`pycaffe_tools.surgery`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, NoReturn, Optional, Sequence, Tuple
+
+import numpy as np
+
+from .errors import UserError
+from .netgraph import LOSS_TYPES, Layer, NetGraph, Value, concat_axis
+
+PRUNABLE_TYPES = frozenset(("Convolution", "Deconvolution", "InnerProduct"))
+"""Types of layers whose features can be removed."""
+
+
+class Removed(NamedTuple):
+    """Removed channels of one value.
+
+    ``mask`` is bool, one element a channel, True where removed; ``because``
+    names the layers to be pruned that it comes from.
+    """
+
+    mask: np.ndarray
+    because: FrozenSet[str]
+
+
+Masks = List[Optional[np.ndarray]]
+Rule = Callable[[NetGraph, Layer, Masks, Optional[np.ndarray]], Sequence[Optional[np.ndarray]]]
+
+
+class _Obstacle(Exception):
+    """Why a layer cannot be passed; :func:`propagate` adds the names."""
+
+
+class Channels:
+    """Which channels are removed, all over a net; made by :func:`propagate`."""
+
+    def __init__(self, net: NetGraph, removed: Mapping[Value, Removed]):
+        self.net = net
+        self._removed = removed
+
+    def removed(self, value: Value) -> Optional[np.ndarray]:
+        """Bool mask of a value's removed channels; None where there are none."""
+        return self._removed[value].mask if value in self._removed else None
+
+    def kept(self, value: Value) -> np.ndarray:
+        """Indexes of the channels that stay, ascending."""
+        mask = self.removed(value)
+        return np.arange(self.net.shape(value)[1]) if mask is None else np.flatnonzero(~mask)
+
+    def touches(self, layer: Layer) -> bool:
+        """Whether a layer reads or makes a value with removed channels."""
+        return any(value in self._removed for value in layer.inputs + layer.outputs)
+
+
+def propagate(net: NetGraph, keep: Mapping[str, Sequence[int]]) -> Channels:
+    """Follow the removal of features through a net.
+
+    Parameters
+    ----------
+    net : the net.
+    keep : for each layer to be pruned, the indexes of the features that stay,
+        counted from 0, in any order; layers not named keep all.
+
+    Raises
+    ------
+    UserError : ``keep`` does not fit the net, or a layer stands in the way;
+        the message names the layer to be pruned and the obstacle.
+    """
+    own = {name: _own_mask(net, name, indexes) for name, indexes in keep.items()}
+    sharing = _layers_that_share_parameters(net)
+    removed: Dict[Value, Removed] = {}
+    for layer in net.layers:
+        incoming = [removed.get(value) for value in layer.inputs]
+        mask = own.get(layer.name)
+        because = frozenset().union(*(state.because for state in incoming if state is not None))
+        if mask is not None and mask.any():
+            because |= {layer.name}
+        if not because:
+            continue
+        try:
+            if layer.name in sharing:
+                raise _Obstacle(f"shares its parameters with layer {sharing[layer.name]}")
+            rule = _RULES.get(layer.type, _not_understood)
+            outgoing = rule(net, layer, [None if state is None else state.mask for state in incoming], mask)
+        except _Obstacle as obstacle:
+            _refuse(because, layer, str(obstacle))
+        for value, zero in zip(layer.outputs, outgoing):
+            if zero is not None and zero.any():
+                removed[value] = Removed(zero, because)
+    for value in net.outputs:
+        if value in removed:
+            maker = net.layers[value.layer]
+            _refuse(removed[value].because, maker, f"makes the net's output {value.blob!r}")
+    return Channels(net, removed)
+
+
+def _refuse(because: FrozenSet[str], layer: Layer, reason: str) -> NoReturn:
+    pruned = ", ".join(sorted(because))
+    obstacle = "it" if because == {layer.name} else f"the {layer.type} layer {layer.name} behind it"
+    raise UserError(f"layer {pruned}: features cannot be removed without changing the function, because {obstacle} "
+                    f"{reason}; take {pruned} out of the layers to be pruned")
+
+
+def _own_mask(net: NetGraph, name: str, indexes: Any) -> np.ndarray:
+    layer = net.layer(name)
+    if layer.type not in PRUNABLE_TYPES:
+        raise UserError(f"layer {name}: is a {layer.type} layer, which has no features to remove; "
+                        f"name a Convolution, Deconvolution or InnerProduct")
+    count = layer.num_output
+    if isinstance(indexes, (str, bytes)) or not hasattr(indexes, "__len__"):
+        raise UserError(f"layer {name}: the features to keep must be a list of whole numbers, not {indexes!r}")
+    wrong = [index for index in indexes if isinstance(index, bool) or not isinstance(index, (int, np.integer))]
+    wrong = wrong or [index for index in indexes if not 0 <= index < count]
+    if wrong:
+        raise UserError(f"layer {name}: {wrong[0]!r} is not one of its features, which are numbered 0 to {count - 1}; "
+                        f"correct the list of features to keep")
+    if not len(indexes):
+        raise UserError(f"layer {name}: would keep no feature at all; keep at least one")
+    mask = np.ones(count, bool)
+    for index in indexes:
+        if not mask[index]:
+            raise UserError(f"layer {name}: feature {index} stands twice in the list of features to keep; "
+                            f"name each once")
+        mask[index] = False
+    return mask
+
+
+def _layers_that_share_parameters(net: NetGraph) -> Dict[str, str]:
+    """For each layer that has a named parameter in common with another, that other layer's name."""
+    users: Dict[str, List[str]] = {}
+    for layer in net.layers:
+        for spec in layer.proto.param:
+            if spec.name and layer.name not in users.setdefault(spec.name, []):
+                users[spec.name].append(layer.name)
+    return {name: names[names[0] == name] for names in users.values() if len(names) > 1 for name in names}
+
+
+# -- one rule a layer type -------------------------------------------------------------------------------------
+
+def _not_understood(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> NoReturn:
+    raise _Obstacle("is of a type whose channels are not understood here")
+
+
+def _needs(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> NoReturn:
+    raise _Obstacle("needs all its inputs")
+
+
+def _same(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
+    """Each channel by itself, and zero stays zero."""
+    if len(masks) > 1:
+        raise _Obstacle("has several inputs")
+    return masks * len(layer.outputs)
+
+
+def _if_zero_stays_zero(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
+    if not zero_stays_zero(layer):
+        raise _Obstacle("makes a constant other than zero of a removed (zero) map")
+    return _same(net, layer, masks, own)
+
+
+def zero_stays_zero(layer: Layer) -> bool:
+    """Whether an activation layer maps 0 to 0."""
+    def option(message: str, field: str, default: float) -> float:
+        return getattr(getattr(layer.proto, message, None), field, default)
+
+    if layer.type == "Power":
+        return option("power_param", "shift", 0) == 0 and option("power_param", "power", 1) > 0
+    if layer.type == "Log":
+        return option("log_param", "shift", 0) == 1
+    if layer.type == "Threshold":
+        return option("threshold_param", "threshold", 0) >= 0
+    return layer.type in ("AbsVal", "Dropout", "ELU", "ReLU", "Swish", "TanH")
+
+
+def _within_channels(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
+    if layer.type == "LRN" and layer.proto.lrn_param.norm_region == 0 and layer.proto.lrn_param.local_size > 1:
+        raise _Obstacle("normalises across channels")
+    if layer.type == "MVN" and getattr(getattr(layer.proto, "mvn_param", None), "across_channels", False):
+        raise _Obstacle("normalises across channels")
+    return _same(net, layer, masks, own)
+
+
+def affine_axis(layer: Layer, axes: int) -> Optional[int]:
+    """Axis of a Scale or Bias layer's blob that means channels; None if it has one number for several channels.
+
+    Parameters
+    ----------
+    layer : a Scale or Bias layer with one bottom.
+    axes : number of axes of its bottom.
+    """
+    options = getattr(layer.proto, f"{layer.type.lower()}_param")
+    start = options.axis % axes
+    count = axes - start if options.num_axes == -1 else options.num_axes
+    return 1 - start if start <= 1 < start + count else None
+
+
+def _affine(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
+    if len(masks) > 1:
+        raise _Obstacle("combines several inputs")
+    adds = layer.type == "Bias" or layer.proto.scale_param.bias_term
+    if adds and affine_axis(layer, len(net.input_shape(layer))) is None:
+        raise _Obstacle("adds the same number to several channels, also to removed (zero) ones")
+    return _same(net, layer, masks, own)
+
+
+def _convolution(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
+    options = layer.parameters
+    if len(masks) > 1:
+        raise _Obstacle("applies the same weights to several inputs")
+    if options.axis not in (1, -3):
+        raise _Obstacle(f"counts its channels along axis {options.axis}")
+    group, channels = options.group, len(masks[0]) if masks[0] is not None else net.input_shape(layer)[1]
+    incoming = masks[0] if masks[0] is not None else np.zeros(channels, bool)
+    outgoing = np.zeros(layer.num_output, bool) if own is None else own
+    if group == 1:
+        return [outgoing]
+    if channels == group and incoming.any():
+        # Depthwise: a removed channel takes its own group along, filters and biases.
+        gone = np.repeat(incoming, layer.num_output // group)
+        if own is not None and (gone & ~own).any():
+            raise _Obstacle(f"is told to keep feature {int(np.flatnonzero(gone & ~own)[0])}, "
+                            f"which is made of a removed channel alone")
+        outgoing = outgoing | gone
+    groups_in, groups_out = (~incoming).reshape(group, -1).sum(1), (~outgoing).reshape(group, -1).sum(1)
+    alive = groups_in > 0 if channels == group else np.ones(group, bool)
+    for what, counts in (("input channels", groups_in[alive]), ("features", groups_out[alive])):
+        if len(set(counts.tolist())) > 1 or not counts.min():
+            raise _Obstacle(f"has {group} groups that would keep unequal numbers of {what}, "
+                            f"{counts.min()} to {counts.max()}")
+    return [outgoing]
+
+
+def _inner_product(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
+    if len(masks) > 1:
+        raise _Obstacle("has several inputs")
+    if layer.proto.inner_product_param.axis % len(net.input_shape(layer)) != 1:
+        raise _Obstacle(f"counts its inputs from axis {layer.proto.inner_product_param.axis}, not from the channels")
+    return [own]
+
+
+def _concat(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
+    shapes = [net.shape(value) for value in layer.inputs]
+    full = [np.zeros(shape[1], bool) if mask is None else mask for mask, shape in zip(masks, shapes)]
+    if concat_axis(layer) % len(shapes[0]) == 1:
+        return [np.concatenate(full)]
+    if any((mask != full[0]).any() for mask in full):
+        raise _Obstacle("joins maps along another axis than the channels, of which not the same are removed")
+    return [full[0]]
+
+
+def _slice(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
+    pieces = [net.shape(value) for value in layer.outputs]
+    if pieces[0][1] == net.input_shape(layer)[1]:  # sliced along another axis
+        return masks * len(pieces)
+    parts = np.split(masks[0], np.cumsum([shape[1] for shape in pieces])[:-1])
+    if any(part.all() for part in parts):
+        raise _Obstacle("would have a top without any channel")
+    return list(parts)
+
+
+def _split(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
+    return masks * len(layer.outputs)
+
+
+def _flatten(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
+    shape, options = net.input_shape(layer), layer.proto.flatten_param
+    start, stop = options.axis % len(shape), options.end_axis % len(shape)
+    if start == 0 and stop > 0:
+        raise _Obstacle("joins the channels of all samples")
+    if start > 1 or stop == start:
+        return masks
+    return [np.repeat(masks[0], int(np.prod(shape[2:stop + 1], dtype=int)))]
+
+
+def _crop(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
+    if layer.proto.crop_param.axis % len(net.input_shape(layer)) < 2:
+        raise _Obstacle("cuts channels by position")
+    return masks[:1]
+
+
+def _eltwise(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> NoReturn:
+    raise _Obstacle("combines maps of several layers channel by channel")
+
+
+_RULES: Dict[str, Rule] = {
+    "BatchNorm": _same, "PReLU": _same, "Pooling": _same, "LRN": _within_channels, "MVN": _within_channels,
+    "Scale": _affine, "Bias": _affine, "Convolution": _convolution, "Deconvolution": _convolution,
+    "InnerProduct": _inner_product, "Concat": _concat, "Slice": _slice, "Split": _split, "Flatten": _flatten,
+    "Crop": _crop, "Eltwise": _eltwise, "Silence": _split,
+    **dict.fromkeys("AbsVal BNLL Dropout ELU Exp Log Power ReLU Sigmoid Softmax Swish TanH Threshold".split(),
+                    _if_zero_stays_zero),
+    **dict.fromkeys(LOSS_TYPES, _needs),
+}
+
+
+def input_columns(net: NetGraph, layer: Layer, removed: Optional[np.ndarray]) -> Tuple[np.ndarray, int]:
+    """Inputs of an inner product that stay: a kept channel keeps all its rows x columns.
+
+    Returns
+    -------
+    Ascending indexes into the flattened input, and its full length.
+    """
+    shape = net.input_shape(layer)[1:]
+    mask = np.zeros(shape[0], bool) if removed is None else removed
+    columns = np.repeat(mask, int(np.prod(shape[1:], dtype=int)))
+    return np.flatnonzero(~columns), len(columns)
