@@ -1,0 +1,112 @@
+# Every step of the project by name.  `make` alone prints this list.
+#
+# A file that exists is not made again: delete it, or its folder, to have it made anew.  What takes long goes on where
+# an interrupted run stopped.  Variables that may be given, as in `make train NET=N RAW=stack.tif LABELS=labels.tif`:
+#
+#   RAW, LABELS     a stack and its labels (default: a synthetic volume)
+#   LABELS_ARE      membrane or mitochondria (filled masks)
+#   PATCH_OPTIONS   more options of pycaffe_tools.patches, such as --val-slices 6:8 --train 300000 --val 300000
+#   DATA, RUNS      where the patch database and the models go
+#   NET             a network of Table 1: N, N1 ... N7
+#   TRAIN_OPTIONS, RETRAIN_OPTIONS, PRUNE_OPTIONS, SEGMENT_OPTIONS   more options of those steps
+
+SYNTH          ?= data/synthetic
+RAW            ?= $(SYNTH)/raw.tif
+LABELS         ?= $(SYNTH)/membranes.tif
+LABELS_ARE     ?= membrane
+SYNTH_OPTIONS  ?= --slices 16 --size 512
+PATCH_OPTIONS  ?=
+DATA           ?= data/patches
+RUNS           ?= runs
+# `make train` alone means N; pruning, retraining and segmenting are mostly asked for N7.
+NET            ?= $(if $(filter train,$(MAKECMDGOALS)),N,N7)
+CRITERION      ?= loss
+TRAIN_OPTIONS  ?=
+RETRAIN_OPTIONS ?=
+PRUNE_OPTIONS  ?=
+SEGMENT_OPTIONS ?=
+INPUT          ?= $(RAW)
+PYTEST_OPTIONS ?=
+
+PYTHON := .caffe/bin/python
+TOOLS  := $(PYTHON) -m pycaffe_tools
+# Two threads of OpenBLAS on two cores only get in each other's way at the size of a patch.
+export OPENBLAS_NUM_THREADS ?= 1
+PRUNED_NETS := N1 N2 N3 N4 N5 N6 N7
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.SUFFIXES:
+.PHONY: help env synth patches train prune prune-all retrain segment demo test test-slow test-nocaffe networks \
+        bench-pruning bench-segment clean
+
+help:  ## this list
+	@sed -n 's/^#   \{0,1\}/  /p' Makefile | sed -n '1,8p'
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
+
+env: $(PYTHON)  ## real Caffe 1.0 and the Python packages into .caffe (no root needed)
+
+$(PYTHON): environment/requirements-py39.lock
+	bash environment/setup.sh
+	@touch -c $@
+
+synth: $(SYNTH)/raw.tif  ## a synthetic EM volume with labels
+
+$(SYNTH)/raw.tif: | $(PYTHON)
+	$(TOOLS).synth $(SYNTH) $(SYNTH_OPTIONS)
+
+patches: $(DATA)/patches.json  ## the patch database of RAW and LABELS
+
+$(DATA)/patches.json: | $(PYTHON) $(filter $(SYNTH)/raw.tif,$(RAW))
+	$(TOOLS).patches $(RAW) $(LABELS) $(DATA) --labels-are $(LABELS_ARE) $(PATCH_OPTIONS)
+
+train: $(RUNS)/$(if $(filter N,$(NET)),N,$(NET)-scratch)/model.json  ## train N with Caffe (or NET=N7 from scratch)
+prune: $(RUNS)/$(NET)-pruned/model.json  ## prune N to NET=N7 by training loss (CRITERION=apoz, l1, taylor, random)
+retrain: $(RUNS)/$(NET)/model.json  ## retrain the pruned NET=N7
+prune-all: $(PRUNED_NETS:%=$(RUNS)/%-pruned/model.json)  ## prune N to all networks of Table 1
+
+$(RUNS)/N/model.json: | $(DATA)/patches.json
+	$(TOOLS).train N --data $(DATA) --out $(RUNS)/N --resume $(TRAIN_OPTIONS)
+
+$(RUNS)/%-scratch/model.json: | $(DATA)/patches.json
+	$(TOOLS).train $* --data $(DATA) --out $(RUNS)/$*-scratch --resume $(TRAIN_OPTIONS)
+
+$(PRUNED_NETS:%=$(RUNS)/%/model.json): $(RUNS)/%/model.json: | $(RUNS)/%-pruned/model.json
+	$(TOOLS).train $* --data $(DATA) --weights $(RUNS)/$*-pruned --out $(RUNS)/$* --resume $(RETRAIN_OPTIONS)
+
+$(PRUNED_NETS:%=$(RUNS)/%-pruned/model.json): $(RUNS)/%-pruned/model.json: | $(RUNS)/N/model.json
+	$(TOOLS).prune $* --from $(RUNS)/N --data $(DATA) --out $(RUNS)/$*-pruned --criterion $(CRITERION) $(PRUNE_OPTIONS)
+
+segment: $(RUNS)/$(NET)/probabilities.tif  ## segment INPUT (default: RAW) with NET
+
+$(RUNS)/%/probabilities.tif: | $(RUNS)/%/model.json
+	$(TOOLS).segment $(INPUT) -o $@ --model $(RUNS)/$* $(SEGMENT_OPTIONS)
+
+demo:  ## everything once, small, on a synthetic volume, with pictures in demo/
+	@$(MAKE) --no-print-directory demo/overview.png SYNTH=demo/synthetic DATA=demo/patches RUNS=demo/runs NET=N7 \
+	  RAW=demo/synthetic/raw.tif LABELS=demo/synthetic/membranes.tif SYNTH_OPTIONS="--slices 8 --size 384" \
+	  PATCH_OPTIONS="--train 12000 --val 2000" TRAIN_OPTIONS="--max-iter 300" RETRAIN_OPTIONS="--max-iter 300" \
+	  PRUNE_OPTIONS="--batches 4 --batch-size 64" SEGMENT_OPTIONS="--slices 6:7"
+	@echo "Look at demo/overview.png; the pictures of each step are beside it."
+
+demo/overview.png: | $(RUNS)/N/probabilities.tif $(RUNS)/N7-pruned/probabilities.tif $(RUNS)/N7/probabilities.tif
+	$(TOOLS).plots steps $(RUNS) --data $(DATA) --raw $(RAW) --labels $(LABELS) --slice 6 -o demo
+
+test: $(PYTHON)  ## the test suite on real Caffe
+	$(PYTHON) -m pytest tests $(PYTEST_OPTIONS)
+
+test-slow: $(PYTHON)  ## the long tests as well
+	$(PYTHON) -m pytest tests --slow $(PYTEST_OPTIONS)
+
+networks: $(PYTHON)  ## write prototxt/ and solvers/ from Table 1
+	$(TOOLS).networks
+
+bench-pruning: $(PYTHON)  ## the fast ordering against a forward pass per candidate
+	$(TOOLS).bench_pruning $(BENCH_OPTIONS)
+
+bench-segment: $(PYTHON)  ## dense segmentation against patch by patch
+	$(TOOLS).bench_segment $(BENCH_OPTIONS)
+
+clean:  ## remove the demo and build outputs, not the environment, data or runs
+	rm -rf demo build .pytest_cache
