@@ -1,0 +1,207 @@
+"""How much memory a segmentation takes, known before it starts: the choice of tile size and number of workers.
+
+The peak is the sum over this process (its own peak so far, read from the
+operating system, and a counted number of slices) and the workers (what their
+engine predicts for a tile).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple, Optional, Tuple
+
+from . import engines
+from .errors import UserError
+from .netgraph import NetGraph
+from .slice_queue import slices_in_memory
+from .tiles import Pair, even_tile, grid
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+          "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+PATCH_TILE = 64
+"""Side of a tile for patch by patch, where a larger one saves nothing and progress would come in minutes."""
+
+SMALLEST_SHARED_TILE = 64
+"""Below this side, fewer workers are better: a tile of 32 computes four times its own area."""
+
+BYTES_PER_WORKER = 10**9
+"""Memory that a worker may take where the user does not say, see :func:`default_limit`."""
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``800M``, ``2G``, ``1.5GiB``; K, M, G, T are powers of 1000.
+
+    Raises
+    ------
+    UserError : not of that form.
+    """
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMGT]?I?)B?", text.strip().upper())
+    if match is None or match[2] not in _UNITS or float(match[1]) <= 0:
+        raise UserError(f"--max-memory {text}: not an amount of memory; write for example 800M or 2G")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def size_text(count: float) -> str:
+    """Bytes as :func:`parse_size` reads them, rounded up.
+
+    >>> size_text(812_000_001)
+    '813M'
+    """
+    return f"{-(-int(count) // 10**6)}M"
+
+
+def cores() -> int:
+    """Processor cores that this process may use (a batch system may allow fewer than the machine has)."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:      # not Linux
+        return os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Bytes that new processes can use here without swapping, limits of a container or batch job included."""
+    found = [4 * 10**9]
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        found = [int(fields["MemAvailable"].split()[0]) * 1024]
+    except (OSError, KeyError, ValueError):
+        pass
+    for limit, used in (("memory.max", "memory.current"),
+                        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        try:
+            group = Path("/sys/fs/cgroup")
+            found.append(int((group / limit).read_text()) - int((group / used).read_text()))
+        except (OSError, ValueError):
+            pass
+    return max(min(found), 10**8)
+
+
+def default_limit(workers: int) -> int:
+    """Bytes allowed where the user does not say: 1 GB for each worker and this process, at most half of what is free."""
+    return min(BYTES_PER_WORKER * (workers + 1), available_memory() // 2)
+
+
+def peak_so_far() -> int:
+    """Largest resident memory of this process since it started, in bytes."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class Job(NamedTuple):
+    """What there is to do, as far as memory depends on it."""
+
+    slice_shape: Pair
+    """Rows and columns that are read."""
+    region: Pair
+    """Rows and columns that are segmented."""
+    slices: int
+    itemsize: int
+    """Bytes of a grey value."""
+    overlay: bool
+    own_bytes: int
+    """Memory of this process before it holds any slice, see :func:`peak_so_far`."""
+
+
+class Plan(NamedTuple):
+    """How a job is done within a limit of memory."""
+
+    engine: str
+    tile: Pair
+    workers: int
+    tiles: int
+    """Tiles of a slice."""
+    own_bytes: int
+    worker_bytes: int
+    limit: int
+
+    @property
+    def peak(self) -> int:
+        """Predicted peak of resident memory, this process and its workers, in bytes."""
+        return self.own_bytes + self.workers * self.worker_bytes
+
+
+def make_plan(engine: str, graph: NetGraph, job: Job, workers: int, limit: int, tile: Optional[Pair] = None) -> Plan:
+    """Choose tile size and workers: smaller tiles, then fewer workers, until the prediction is within the limit.
+
+    Parameters
+    ----------
+    engine : name of an engine.
+    graph : the net for patches.
+    job : what there is to do.
+    workers : processes wanted.
+    limit : bytes, for all processes together.
+    tile : fixed by the user, or by an earlier run of the same job.
+
+    Raises
+    ------
+    UserError : not even one worker with the smallest tile fits; says the least that would do.
+    """
+    least = None
+    for count in range(workers, 0, -1):
+        for size in ([tile] if tile else _sizes(engine, graph, job, count)):
+            plan = _predict(engine, graph, job, size, count, limit)
+            least = min(plan.peak, least or plan.peak)
+            if plan.peak <= limit:
+                return plan
+    raise UserError(f"--max-memory {size_text(limit)}: is too little for engine {engine}{_tile_text(tile)} and slices of "
+                    f"{job.slice_shape[0]} x {job.slice_shape[1]}; the least that would do is {size_text(least)}")
+
+
+def _tile_text(tile: Optional[Pair]) -> str:
+    return f" with tiles of {tile[0]}x{tile[1]}" if tile else ""
+
+
+def _sizes(engine: str, graph: NetGraph, job: Job, count: int):
+    """Tile sizes to try, the best first."""
+    allowed = 1 << 62
+    last = None
+    while True:
+        try:
+            best = engines.best_tile(engine, graph, allowed)
+        except UserError:
+            return
+        allowed = engines.predicted_bytes(engine, graph, best) - 1
+        if engine == "patch" and min(best) > PATCH_TILE:
+            continue
+        if count > 1 and min(best) < SMALLEST_SHARED_TILE:
+            return
+        size = _shared(even_tile(best, job.region), job, count)
+        if size != last:
+            yield size
+        last = size
+
+
+def _shared(size: Pair, job: Job, count: int) -> Pair:
+    """A tile small enough that every worker gets at least two of them, where that does not make tiles tiny."""
+    while len(grid(job.region, size)) * job.slices < 2 * count and max(size) >= 2 * SMALLEST_SHARED_TILE:
+        rows, columns = size
+        half = (-(-rows // 2), columns) if rows >= columns else (rows, -(-columns // 2))
+        size = even_tile(half, job.region)
+    return size
+
+
+def _predict(engine: str, graph: NetGraph, job: Job, size: Pair, count: int, limit: int) -> Plan:
+    tiles = len(grid(job.region, size))
+    count = max(1, min(count, tiles * job.slices))
+    read, kept = _area(job.slice_shape), _area(job.region)
+    # The slice and its mirrored copy; probabilities, their rounded form and mask; an overlay's float32 and colours.
+    one = 2 * read * job.itemsize + kept * (4 + 1 + 1) + (kept * (4 + 4 + 3 + 3) if job.overlay else 0) + read
+    messages = 3 * (size[0] + 32) * (size[1] + 32) * (job.itemsize + 4)
+    own = job.own_bytes + min(slices_in_memory(count, tiles), max(job.slices, 1)) * one + count * messages
+    return Plan(engine, size, count, tiles, own, engines.predicted_bytes(engine, graph, size), limit)
+
+
+def _area(shape: Tuple[int, int]) -> int:
+    return shape[0] * shape[1]

@@ -1,0 +1,51 @@
+"""Pictures to look at: the outline of a mask, coloured, on the grey image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Tuple
+
+import numpy as np
+
+from .files import atomic_file
+
+MEMBRANE_COLOUR = (255, 60, 30)
+"""Red, green, blue of the outline."""
+
+
+def outline(mask: np.ndarray) -> np.ndarray:
+    """Pixels of a mask that have one of their four neighbours outside of it; the image's border does not count."""
+    inside = np.pad(mask, 1, mode="edge")
+    return mask & ~(inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:])
+
+
+def as_bytes(grey: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Grey values as uint8 for a screen: ``low`` is black, ``high`` is white."""
+    scaled = (grey.astype(np.float32) - np.float32(low)) * np.float32(255 / max(high - low, 1e-6))
+    return np.clip(scaled, 0, 255).astype(np.uint8)
+
+
+def overlay(grey: np.ndarray, mask: np.ndarray, contrast: Tuple[float, float]) -> np.ndarray:
+    """A coloured picture.
+
+    Parameters
+    ----------
+    grey : rows x columns, any data type.
+    mask : bool, of the same shape.
+    contrast : grey values shown as black and as white.
+
+    Returns
+    -------
+    uint8, rows x columns x 3.
+    """
+    picture = np.repeat(as_bytes(grey, *contrast)[:, :, None], 3, axis=2)
+    picture[outline(mask)] = MEMBRANE_COLOUR
+    return picture
+
+
+def write_overlay(path: Path, grey: np.ndarray, mask: np.ndarray, contrast: Tuple[float, float]) -> None:
+    """Write :func:`overlay` as a PNG, atomically."""
+    from matplotlib.image import imsave
+
+    with atomic_file(path) as temporary:
+        imsave(temporary, overlay(grey, mask, contrast))

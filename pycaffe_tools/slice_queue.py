@@ -1,0 +1,143 @@
+"""Slices in, tiles out to whoever has time, whole slices back: the middle of a segmentation.
+
+Tiles are handed out in order, across the end of a slice, so that any number
+of workers is busy with a single slice as well as with many.  Only a few
+slices are in memory at a time, however many there are.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from .errors import UserError
+from .tiles import PaddedSlice, Region
+
+
+class Task(NamedTuple):
+    """A tile of slice ``z``; ``grey`` holds its grey values with their rim."""
+
+    z: int
+    tile: Region
+    grey: np.ndarray
+
+
+class _OpenSlice:
+    def __init__(self, grey: np.ndarray, padded: PaddedSlice, shape: Sequence[int], tiles: int):
+        self.grey = grey
+        self.padded = padded
+        self.probability = np.empty(tuple(shape), np.float32)
+        self.tiles_left = tiles
+        self.sentence: Optional[str] = None
+
+
+def slices_in_memory(workers: int, tiles: int) -> int:
+    """How many slices are open at a time so that no worker waits: one more than the workers can be busy with."""
+    return 1 + -(-workers // tiles)
+
+
+class SliceQueue:
+    """Hands out tiles to threads and collects what they bring back.
+
+    Parameters
+    ----------
+    slices : numbers of the slices, in order.
+    read : slice number to grey values; its :class:`UserError` makes the slice a failed one.
+    pad : grey values to the slice that tiles are cut from.
+    tiles : the tiles of a slice.
+    shape : rows and columns of a result.
+    finish : called with slice number, grey values and probabilities of a whole slice, by the thread that brought
+        its last tile.
+    fail : called with slice number and sentence.
+    capacity : slices in memory at a time.
+    """
+
+    def __init__(self, slices: Sequence[int], read: Callable[[int], np.ndarray],
+                 pad: Callable[[np.ndarray], PaddedSlice], tiles: List[Region], shape: Sequence[int],
+                 finish: Callable[[int, np.ndarray, np.ndarray], None], fail: Callable[[int, str], None],
+                 capacity: int):
+        self._waiting = list(reversed(slices))
+        self._read, self._pad, self._finish, self._fail = read, pad, finish, fail
+        self._tiles, self._shape, self._capacity = tiles, tuple(shape), capacity
+        self._open: Dict[int, _OpenSlice] = {}
+        self._current: Optional[int] = None
+        self._next_tile = 0
+        self._changed = threading.Condition()
+        self._error: Optional[BaseException] = None
+
+    def take(self) -> Optional[Task]:
+        """The next tile, as soon as there is room for its slice; None if there is no more."""
+        with self._changed:
+            while self._error is None:
+                if self._current is not None:
+                    return self._cut()
+                if not self._waiting:
+                    return None
+                if len(self._open) < self._capacity:
+                    self._open_next()
+                else:
+                    self._changed.wait()
+            return None
+
+    def _cut(self) -> Task:
+        z, tile = self._current, self._tiles[self._next_tile]
+        task = Task(z, tile, self._open[z].padded.cut(tile))
+        self._next_tile += 1
+        if self._next_tile == len(self._tiles):
+            self._current = None
+        return task
+
+    def _open_next(self) -> None:
+        z = self._waiting.pop()
+        try:
+            grey = self._read(z)
+            if grey.dtype.kind == "f" and not np.isfinite(grey).all():
+                raise UserError(f"slice {z}: holds values that are not finite (NaN or infinity); "
+                                f"replace them in the input")
+        except UserError as error:
+            self._fail(z, str(error))
+            return
+        self._open[z] = _OpenSlice(grey, self._pad(grey), self._shape, len(self._tiles))
+        self._current, self._next_tile = z, 0
+
+    def done(self, task: Task, probability: np.ndarray) -> None:
+        """Bring back a tile's probabilities."""
+        tile = task.tile
+        self._open[task.z].probability[tile.top:tile.bottom, tile.left:tile.right] = probability
+        self._count_down(task)
+
+    def failed(self, task: Task, sentence: str) -> None:
+        """Say that a tile cannot be computed; the rest of its slice is left out, too."""
+        with self._changed:
+            self._open[task.z].sentence = sentence
+            if self._current == task.z:
+                self._open[task.z].tiles_left -= len(self._tiles) - self._next_tile
+                self._current = None
+        self._count_down(task)
+
+    def _count_down(self, task: Task) -> None:
+        with self._changed:
+            image = self._open[task.z]
+            image.tiles_left -= 1
+            if image.tiles_left:
+                return
+        if image.sentence is None:
+            self._finish(task.z, image.grey, image.probability)
+        else:
+            self._fail(task.z, image.sentence)
+        with self._changed:
+            del self._open[task.z]
+            self._changed.notify_all()
+
+    def stop(self, error: BaseException) -> None:
+        """Hand out no more tiles; the first error is kept."""
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    @property
+    def error(self) -> Optional[BaseException]:
+        """What :meth:`stop` was told."""
+        return self._error

@@ -1,0 +1,198 @@
+"""Results slice by slice in a folder of their own, so that nothing that is finished is ever computed again.
+
+Beside ``OUT.tif`` stands ``OUT.tif.parts`` while a segmentation runs:
+
+=================  ==========================================================================
+``manifest.json``  what was asked: input, model and options; a run that asks for something
+                   else is refused, with the name of the field that differs
+``000012.npz``     ``probability`` (rows x columns, float32 or uint8), ``mask`` (uint8, 0 or
+                   255, where one is asked for) and ``grey_sha256`` of slice 12; the file
+                   appears when it is whole
+``lock``           held by the running process, so that two never work on one output
+=================  ==========================================================================
+
+A killed process or a full disk leaves whole slices and nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from .errors import UserError
+from .files import atomic_file, read_json, write_json
+
+MANIFEST = "manifest.json"
+NOT_COMPARED = ("input.path", "input.bytes", "input.modified", "made_with")
+"""Fields that may differ between two runs of one segmentation: the input may be moved or touched, since the
+grey values of finished slices are compared themselves."""
+
+
+class SliceResult(NamedTuple):
+    """What is kept of a slice."""
+
+    probability: np.ndarray
+    mask: Optional[np.ndarray]
+    grey_sha256: str
+
+
+def grey_hash(grey: np.ndarray) -> str:
+    """SHA-256 of a slice's grey values."""
+    return hashlib.sha256(np.ascontiguousarray(grey).data).hexdigest()
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any],
+                passed_over: Tuple[str, ...] = NOT_COMPARED) -> List[Tuple[str, Any, Any]]:
+    """Fields in which two manifests differ: dotted name, value in ``one``, value in ``other``."""
+    first, second = dict(_flat(one)), dict(_flat(other))
+    return [(name, first.get(name), second.get(name)) for name in sorted(set(first) | set(second))
+            if first.get(name) != second.get(name)
+            and not any(name == field or name.startswith(field + ".") for field in passed_over)]
+
+
+def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[Tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield before + key, value
+
+
+def refuse_difference(where: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compare what was asked before with what is asked now.
+
+    Raises
+    ------
+    UserError : names the first field that differs, with both values.
+    """
+    for name, old, new in differences(before, now):
+        raise UserError(f"{where}: was made with {name} {old!r}, now {name} is {new!r}; "
+                        f"ask for the same as before, choose another output, or say --force to begin anew")
+
+
+class SliceStore:
+    """The folder of results of one output; a context manager that holds its lock.
+
+    Parameters
+    ----------
+    folder : where it is, or will be.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._lock: Optional[int] = None
+
+    @property
+    def manifest(self) -> Optional[Dict[str, Any]]:
+        """What an earlier run was asked for; None if there was none."""
+        path = self.folder / MANIFEST
+        return read_json(path) if path.exists() else None
+
+    def begin(self, manifest: Mapping[str, Any], force: bool = False) -> None:
+        """Take the folder for this process, and check or write its manifest.
+
+        Raises
+        ------
+        UserError : another process works there, or the earlier run was asked for something else.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.end()
+            raise UserError(f"{self.folder}: another process is writing this output; "
+                            f"wait for it, or choose another output") from None
+        for left in self.folder.glob(".*.partial-*"):       # of a killed process; nobody else works here
+            left.unlink()
+        before = self.manifest
+        if force:
+            for file in self.folder.iterdir():
+                if file.name != "lock":
+                    file.unlink()
+        elif before is not None:
+            refuse_difference(self.folder, before, manifest)
+        write_json(self.folder / MANIFEST, manifest)
+
+    def end(self) -> None:
+        """Let go of the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> "SliceStore":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.end()
+
+    def _path(self, z: int) -> Path:
+        return self.folder / f"{z:06d}.npz"
+
+    def save(self, z: int, result: SliceResult) -> None:
+        """Keep a slice's result, whole or not at all.
+
+        Raises
+        ------
+        UserError : the disk is full.
+        """
+        arrays = {"probability": result.probability, "grey_sha256": np.array(result.grey_sha256)}
+        if result.mask is not None:
+            arrays["mask"] = result.mask
+        try:
+            with atomic_file(self._path(z)) as temporary:
+                np.savez(temporary, **arrays)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(f"{self.folder}: the disk is full; what is finished is kept there, "
+                                f"free some space and run the same command again") from error
+            raise
+
+    def load(self, z: int) -> SliceResult:
+        """A slice's result."""
+        with np.load(self._path(z), allow_pickle=False) as file:
+            return SliceResult(file["probability"], file["mask"] if "mask" in file.files else None,
+                               str(file["grey_sha256"]))
+
+    def finished(self, slices: List[int]) -> List[int]:
+        """Those of ``slices`` whose result is there and whole; damaged files are removed."""
+        found = []
+        for z in slices:
+            path = self._path(z)
+            if not path.exists():
+                continue
+            if zipfile.is_zipfile(path):        # its end is there, so all before it is: files appear when whole
+                found.append(z)
+            else:
+                path.unlink()
+        return found
+
+    def check_grey_values(self, slices: List[int], read: Callable[[int], np.ndarray], where: str) -> None:
+        """Compare the input's grey values with those that finished slices were made from.
+
+        Raises
+        ------
+        UserError : they differ; names the slice.
+        """
+        for z in slices:
+            with np.load(self._path(z), allow_pickle=False) as file:
+                before = str(file["grey_sha256"])
+            try:
+                now = grey_hash(read(z))
+            except UserError:
+                now = "nothing that can be read"
+            if now != before:
+                raise UserError(f"{where}: input.slice {z} is not the one that its finished result in {self.folder} "
+                                f"was made from; put the input back, or say --force to begin anew")
+
+    def remove(self) -> None:
+        """Delete the folder, when its results have gone into the output."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,116 @@
+"""Cutting a slice into tiles, each with the rim of grey values that its pixels' patches reach into.
+
+The rim is cut from the whole slice, mirrored at its border, never from a tile
+alone; so a pixel sees the same patch whichever tile it falls into.
+"""
+
+from __future__ import annotations
+
+from typing import List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from .errors import UserError
+from .patches import reflect_pad
+
+Pair = Tuple[int, int]
+
+
+class Region(NamedTuple):
+    """The rows top <= y < bottom and columns left <= x < right of a slice."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def shape(self) -> Pair:
+        """Rows and columns."""
+        return self.bottom - self.top, self.right - self.left
+
+
+def parse_region(text: Optional[str], shape: Pair) -> Region:
+    """Region of ``y0:y1,x0:x1``; ends may be left out, None is the whole slice.
+
+    Raises
+    ------
+    UserError : not of that form, empty, or outside the slice.
+    """
+    if text is None:
+        return Region(0, shape[0], 0, shape[1])
+    try:
+        (top, bottom), (left, right) = (
+            (int(first or 0), int(stop or size))
+            for (first, stop), size in zip((part.split(":") for part in text.split(",")), shape))
+        if text.count(",") != 1:
+            raise ValueError
+    except ValueError:
+        raise UserError(f"--crop {text}: not a region; write Y0:Y1,X0:X1, for example 0:256,0:256") from None
+    if not (0 <= top < bottom <= shape[0] and 0 <= left < right <= shape[1]):
+        raise UserError(f"--crop {text}: is empty or outside the slices of {shape[0]} rows and {shape[1]} columns; "
+                        f"ranges are half-open, 0:{shape[0]},0:{shape[1]} is all of it")
+    return Region(top, bottom, left, right)
+
+
+def parse_tile(text: str) -> Pair:
+    """Rows and columns of ``HxW`` such as ``256x256``.
+
+    Raises
+    ------
+    UserError : not of that form.
+    """
+    try:
+        rows, columns = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        rows = columns = 0
+    if min(rows, columns) < 1:
+        raise UserError(f"--tile {text}: not a tile size; write HEIGHTxWIDTH in pixels, for example 256x256")
+    return rows, columns
+
+
+def even_tile(largest: Pair, region: Pair, step: int = 4) -> Pair:
+    """The tile size at most ``largest`` that covers a region in as few tiles, with the least left over.
+
+    Parameters
+    ----------
+    largest : rows and columns that a tile may have.
+    region : rows and columns to be covered.
+    step : sizes are rounded up to a multiple of it where ``largest`` allows.
+
+    >>> even_tile((256, 256), (300, 512))
+    (152, 256)
+    """
+    result = []
+    for limit, size in zip(largest, region):
+        even = -(-size // -(-size // limit))
+        result.append(min(limit, -(-even // step) * step))
+    return result[0], result[1]
+
+
+def grid(region: Pair, tile: Pair) -> List[Region]:
+    """Tiles that cover a region of ``region`` rows and columns, in reading order; the last ones may be smaller."""
+    return [Region(top, min(top + tile[0], region[0]), left, min(left + tile[1], region[1]))
+            for top in range(0, region[0], tile[0]) for left in range(0, region[1], tile[1])]
+
+
+class PaddedSlice:
+    """A slice from which tiles with their rim are cut.
+
+    Parameters
+    ----------
+    grey : rows x columns.
+    region : the part of it that is to be segmented; tiles are counted from its corner.
+    rim : pixels that a patch reaches before and after the pixel it classifies, for 32 x 32 patches (16, 15).
+    """
+
+    def __init__(self, grey: np.ndarray, region: Region, rim: Pair):
+        self._region = region
+        self._rim = rim
+        self._padded = reflect_pad(grey, rim[0], rim[1])
+
+    def cut(self, tile: Region) -> np.ndarray:
+        """Grey values of a tile and its rim: (rows + sum(rim)) x (columns + sum(rim))."""
+        top, left = self._region.top + tile.top, self._region.left + tile.left
+        rows, columns = (size + sum(self._rim) for size in tile.shape)
+        return np.ascontiguousarray(self._padded[top:top + rows, left:left + columns])
