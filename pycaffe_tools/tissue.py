@@ -22,6 +22,7 @@ import numpy as np
 
 PROFILE_AREA = 110e3                  # nm2, mean area of a cell's cross-section
 WARP = ((420.0, 45.0), (140.0, 9.0))  # (wavelength, amplitude) of the deformation of space, nm
+MITOCHONDRIA = 0.085                  # of the volume, at most
 TYPICAL_GREY = 166.0                  # cytoplasm, on the 8-bit scale
 
 
@@ -149,6 +150,12 @@ class Tube:
         self.across = along / max(np.linalg.norm(along), 1.0)
         self.low, self.high = line.min(axis=0) - 1.4 * radius, line.max(axis=0) + 1.4 * radius
 
+    @property
+    def volume(self) -> float:
+        """In nm3, before the cell's wall cuts it."""
+        length = np.linalg.norm(np.diff(self.line, axis=0), axis=1).sum()
+        return np.pi * self.radius ** 2 * (length + 4 / 3 * self.radius)
+
     def window(self, z: float, pixel: float, size: int) -> Optional[Tuple[slice, slice]]:
         """Rows and columns of the slice at ``z`` that the tube can touch; None if it does not."""
         if not self.low[0] <= z <= self.high[0]:
@@ -204,7 +211,8 @@ class Tissue:
 
     def _place_mitochondria(self, rng: np.random.Generator) -> List[Tube]:
         placed: List[Tube] = []
-        centres = self._points(rng, self._expected(36e3, 300.0), 300.0)
+        filled, room = 0.0, MITOCHONDRIA * (self.thickness + 600.0) * (self.extent + 600.0) ** 2
+        centres = self._points(rng, self._expected(20e3, 300.0), 300.0)
         depth, cell = self.cells.depth(centres)
         for index in np.flatnonzero(depth > 105.0):
             direction = rng.normal(size=(16, 3)) * (0.5, 1.0, 1.0)
@@ -222,6 +230,9 @@ class Tissue:
             tube = Tube(line, radius, int(cell[index]), rng)
             if all(_apart(tube, other) for other in placed):
                 placed.append(tube)
+                filled += tube.volume
+            if filled > room:
+                break
         return placed
 
     def _place_reticulum(self, rng: np.random.Generator) -> List[Tube]:
