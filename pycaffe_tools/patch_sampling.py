@@ -205,7 +205,7 @@ class GreyStatistics:
     def add(self, image: np.ndarray) -> None:
         """Take in all pixels of one slice."""
         mean = float(image.mean(dtype=np.float64))
-        squares = float(np.square(image - mean, dtype=np.float64).sum())
+        squares = float(np.square(np.subtract(image, mean, dtype=np.float64)).sum())
         total, difference = self.count + image.size, mean - self.mean
         self._squares += squares + difference ** 2 * self.count * image.size / total
         self.mean += difference * image.size / total

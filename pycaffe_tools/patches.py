@@ -19,12 +19,13 @@ memory grows neither with the volume nor with the patches themselves.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import click
 import numpy as np
@@ -32,27 +33,22 @@ import numpy as np
 from . import __version__
 from .commandline import OPTIONS, parse_slices, run
 from .errors import UserError
-from .files import PathLike, atomic_directory, read_json, refuse_existing, write_json
+from .files import PathLike, atomic_directory, refuse_existing, write_json
 from .model import Normalisation
 from .networks import CENTRE, PATCH_SIZE
-from .patch_sampling import (EXCLUDED, NEGATIVE, POSITIVE, GreyStatistics, Pair, SliceCount, Source, count_slice, draw,
+from .patch_database import FORMAT, INFO, SPLITS, Database, ShardWriter, blocks, lists, open_database, read_rows
+from .patch_sampling import (NEGATIVE, POSITIVE, GreyStatistics, Pair, SliceCount, Source, count_slice, draw,
                              extract_patches, positions, reflect_pad)
 from .progress import Progress
+from .volume_writers import split_dataset
 
 __all__ = ["Database", "Pair", "extract_patches", "lists", "make_database", "open_database", "read_rows", "reflect_pad"]
-
-INFO = "patches.json"
-FORMAT = 1
-SPLITS = ("train", "val")
 
 SHARD_PATCHES = 32_768
 """Patches in a shard, 128 MiB: Caffe holds one whole shard in memory, and its blobs stay below 2^31 elements."""
 
 RIM = 6.0
 """Pixels of a mitochondrion's outline: as wide as hand-drawn boundaries at 5 nm a pixel (the paper gives no width)."""
-
-_BLOCK = 2048
-"""Patches cut out at once, 8 MiB."""
 
 
 # Making a database
@@ -96,7 +92,7 @@ def make_database(pairs: Sequence[Pair], out: PathLike, labels_are: str, membran
     out = Path(out).absolute()
     refuse_existing(out, force)
     with ExitStack() as stack:
-        sources = [stack.enter_context(_closing(Source(pair, labels_are, membrane_value, rim, axes)))
+        sources = [stack.enter_context(closing(Source(pair, labels_are, membrane_value, rim, axes)))
                    for pair in pairs]
         split = [split_slices(source) for source in sources]
         statistics, counted = _count(sources, split, force)
@@ -146,17 +142,6 @@ def split_slices(source: Source) -> Dict[str, List[int]]:
     return {"train": sorted(set(usable) - set(val)), "val": val}
 
 
-class _closing:
-    def __init__(self, source: Source):
-        self.source = source
-
-    def __enter__(self) -> Source:
-        return self.source
-
-    def __exit__(self, *exception: object) -> None:
-        self.source.close()
-
-
 def _count(sources: Sequence[Source], split: Sequence[Dict[str, List[int]]],
            force: bool) -> Tuple[GreyStatistics, Dict[str, List[_Slice]]]:
     """First pass: classes of every slice, and grey values of the training slices."""
@@ -204,7 +189,7 @@ def _refuse_twice(described: Sequence[Dict[str, Any]]) -> None:
     """The same stack in two pairs could train with a slice and validate with it."""
     seen: Dict[str, str] = {}
     for source in described:
-        key = source["raw"]["sha256"] + source["raw"]["path"].rpartition(":/")[1:][1]
+        key = source["raw"]["sha256"] + str(split_dataset(source["raw"]["path"])[1])
         if key in seen:
             raise UserError(f"{source['raw']['path']}: is the same stack as {seen[key]}; give each stack once, else "
                             f"training and validation may share slices")
@@ -242,7 +227,7 @@ def _write_split(folder: Path, out: Path, name: str, slices: Sequence[_Slice], w
     order = rng.permutation(wanted)
     next_row = {POSITIVE: 0, NEGATIVE: half}
     try:
-        with _Shards(folder, name, wanted, shard_patches) as shards, Progress(wanted, f"{name} patches") as progress:
+        with ShardWriter(folder, name, wanted, shard_patches) as shards, Progress(wanted, f"{name} patches") as progress:
             for number, part in enumerate(slices):
                 numbers = {kind: picks[number] for kind, picks in chosen.items()}
                 if not any(picks.size for picks in numbers.values()):
@@ -252,12 +237,12 @@ def _write_split(folder: Path, out: Path, name: str, slices: Sequence[_Slice], w
                     rows = order[next_row[kind]:next_row[kind] + picks.size]
                     next_row[kind] += picks.size
                     ys, xs = positions(classes, kind, picks)
-                    for block in _blocks(picks.size):
+                    for block in blocks(picks.size):
                         patches = normalisation.apply(extract_patches(grey, ys[block], xs[block]))
                         shards.write(rows[block], patches, kind)
                 progress.update(sum(next_row.values()) - half)
     except (OSError, RuntimeError) as error:
-        if getattr(error, "errno", None) == 28 or "No space left" in str(error):    # HDF5 keeps it in the text only
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):    # HDF5 keeps it in the text only
             raise _disk_full(out) from error
         raise
     (folder / f"{name}.txt").write_text("".join(f"{out / file}\n" for file in shards.files), encoding="utf-8")
@@ -267,152 +252,6 @@ def _write_split(folder: Path, out: Path, name: str, slices: Sequence[_Slice], w
                        for file, rows in zip(shards.files, shards.rows)],
             "slices": len(slices), "pixels": {"positive": positive, "negative": negative, "excluded": excluded},
             "positive_fraction": positive / (positive + negative)}
-
-
-def _blocks(count: int) -> Iterator[slice]:
-    return (slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK))
-
-
-class _Shards:
-    """HDF5 files of nearly equal length, written at any rows."""
-
-    def __init__(self, folder: Path, name: str, patches: int, shard_patches: int):
-        count = math.ceil(patches / shard_patches)
-        self.files = [f"{name}_{number:03d}.h5" for number in range(count)]
-        self.ends = [patches * (number + 1) // count for number in range(count)]
-        self.rows = [end - start for start, end in zip([0] + self.ends, self.ends)]
-        self._folder = folder
-        self._stack = ExitStack()
-
-    def __enter__(self) -> "_Shards":
-        import h5py
-
-        with ExitStack() as stack:
-            self._handles = [stack.enter_context(h5py.File(self._folder / file, "w")) for file in self.files]
-            for handle, rows in zip(self._handles, self.rows):
-                handle.create_dataset("data", (rows, 1, PATCH_SIZE, PATCH_SIZE), np.float32)
-                handle.create_dataset("label", (rows,), np.float32)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
-
-    def write(self, rows: np.ndarray, patches: np.ndarray, label: int) -> None:
-        """Write n patches of one class (n x 32 x 32) at these rows, numbered through all shards."""
-        order = np.argsort(rows)        # HDF5 selects rows in ascending order only
-        rows, patches = rows[order], patches[order]
-        cuts = np.searchsorted(rows, self.ends[:-1])
-        for handle, end, count, here, some in zip(self._handles, self.ends, self.rows, np.split(rows, cuts),
-                                                  np.split(patches, cuts)):
-            if here.size:
-                handle["data"][here - (end - count)] = some[:, np.newaxis]
-                handle["label"][here - (end - count)] = np.float32(label)
-
-
-# Using a database
-
-class Database(NamedTuple):
-    """An opened patch database.
-
-    train, val : shards, absolute, in order.
-    train_count, val_count : patches.
-    normalisation : mean and std of the training slices' grey values.
-    pixel_size_nm : z, y, x; None where unknown.
-    info : content of ``patches.json``.
-    """
-
-    directory: Path
-    train: List[Path]
-    val: List[Path]
-    train_count: int
-    val_count: int
-    normalisation: Normalisation
-    pixel_size_nm: List[Optional[float]]
-    info: Dict[str, Any]
-
-
-def open_database(path: PathLike) -> Database:
-    """Open a patch database; it may have been moved since it was made.
-
-    Raises
-    ------
-    UserError : not a database, of a later format, or with shards missing or cut.
-    """
-    directory = Path(path).absolute()
-    if not (directory / INFO).is_file():
-        raise UserError(f"{path}: holds no {INFO}, so it is not a complete patch database; make one with "
-                        f"python -m pycaffe_tools.patches")
-    info = read_json(directory / INFO)
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        raise UserError(f"{directory / INFO}: is not of format {FORMAT}; make the database anew")
-    shards: Dict[str, List[Path]] = {}
-    for name in SPLITS:
-        shards[name] = [directory / shard["file"] for shard in info[name]["shards"]]
-        for file, shard in zip(shards[name], info[name]["shards"]):
-            if not file.is_file() or file.stat().st_size != shard["bytes"]:
-                raise UserError(f"{file}: is missing or not as long as {INFO} says; copy it anew, or make the "
-                                f"database anew")
-    return Database(directory, shards["train"], shards["val"], info["train"]["patches"], info["val"]["patches"],
-                    Normalisation(**info["normalisation"]), info["pixel_size_nm"], info)
-
-
-def lists(database: Database, directory: PathLike) -> Tuple[Path, Path]:
-    """Write ``train.txt`` and ``val.txt`` with the shards' present absolute paths into ``directory``.
-
-    Caffe opens what is in the list relative to its own working directory, and
-    the list in the database names the place where it was made.
-
-    Raises
-    ------
-    UserError : a path with white space, at which Caffe's reader of lists would split it.
-    """
-    written = []
-    for name, shards in (("train", database.train), ("val", database.val)):
-        if any(len(str(shard).split()) != 1 for shard in shards):
-            raise UserError(f"{database.directory}: Caffe splits list files at white space and cannot read from a "
-                            f"folder with a space in its path; rename or move it")
-        written.append(Path(directory) / f"{name}.txt")
-        written[-1].write_text("".join(f"{shard}\n" for shard in shards), encoding="utf-8")
-    return written[0], written[1]
-
-
-def read_rows(shards: Sequence[PathLike], rows: Iterable[int]) -> Tuple[np.ndarray, np.ndarray]:
-    """Read patches by number, numbered from 0 through the shards in order.
-
-    Parameters
-    ----------
-    shards : e.g. ``database.train``.
-    rows : any order, repeats allowed.
-
-    Returns
-    -------
-    data : float32, n x 1 x 32 x 32; label : float32, n.  In the order of ``rows``.
-    """
-    import h5py
-
-    rows = np.asarray(list(rows) if not isinstance(rows, np.ndarray) else rows, np.int64)
-    data = np.empty((rows.size, 1, PATCH_SIZE, PATCH_SIZE), np.float32)
-    label = np.empty(rows.size, np.float32)
-    start, found = 0, 0
-    for shard in shards:
-        with h5py.File(shard, "r") as handle:
-            count = handle["label"].shape[0]
-            here = np.flatnonzero((rows >= start) & (rows < start + count))
-            local, back = np.unique(rows[here] - start, return_inverse=True)
-            for block in _blocks(local.size):
-                # Selecting single rows is slow in HDF5; a run of rows is one read.
-                some = local[block]
-                run_of_rows = some[-1] - some[0] + 1 == some.size
-                select = slice(some[0], some[-1] + 1) if run_of_rows else some
-                patches, labels = handle["data"][select], handle["label"][select]
-                inside = np.flatnonzero((back >= block.start) & (back < block.stop))
-                data[here[inside]] = patches[back[inside] - block.start]
-                label[here[inside]] = labels[back[inside] - block.start]
-        start, found = start + count, found + here.size
-    if found != rows.size:
-        raise IndexError(f"rows outside the {start} patches of {len(shards)} shards")
-    return data, label
 
 
 # The command

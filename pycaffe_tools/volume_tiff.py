@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
@@ -10,6 +11,9 @@ import numpy as np
 from . import calibration
 from .errors import UserError
 from .volume_axes import Layout, brief
+
+# What tifffile logs about a damaged file is said in one sentence by whoever reads it.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class TiffSlices(NamedTuple):

@@ -71,8 +71,9 @@ class Volume:
         except UserError:
             raise
         except Exception as error:      # any decoder may fail in any way on bytes that are not what it expects
-            raise UserError(f"{self.path}: slice {z} cannot be read ({brief(error)}); "
-                            f"the file is damaged or incomplete, copy it anew") from error
+            advice = ("install imagecodecs, or save it without compression" if "imagecodecs" in str(error)
+                      else "the file is damaged or incomplete, copy it anew")
+            raise UserError(f"{self.path}: slice {z} cannot be read ({brief(error)}); {advice}") from error
         if image.shape != self.shape[1:]:
             raise UserError(f"{self.path}: slice {z} has shape {image.shape}, the volume's slices have "
                             f"{self.shape[1:]}; bring all slices to one size")

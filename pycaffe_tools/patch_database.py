@@ -1,0 +1,165 @@
+"""Reading and writing a patch database's files: HDF5 shards, lists of them, ``patches.json``."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from .errors import UserError
+from .files import PathLike, read_json
+from .model import Normalisation
+from .networks import PATCH_SIZE
+
+INFO = "patches.json"
+FORMAT = 1
+SPLITS = ("train", "val")
+_BLOCK = 2048
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """Slices of at most 2048 patches (8 MiB) that cover ``count`` of them."""
+    return (slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK))
+
+
+class ShardWriter:
+    """HDF5 files of nearly equal length, written at any rows."""
+
+    def __init__(self, folder: Path, name: str, patches: int, shard_patches: int):
+        count = math.ceil(patches / shard_patches)
+        self.files = [f"{name}_{number:03d}.h5" for number in range(count)]
+        self.ends = [patches * (number + 1) // count for number in range(count)]
+        self.rows = [end - start for start, end in zip([0] + self.ends, self.ends)]
+        self._folder = folder
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "ShardWriter":
+        import h5py
+
+        with ExitStack() as stack:
+            self._handles = [stack.enter_context(h5py.File(self._folder / file, "w")) for file in self.files]
+            for handle, rows in zip(self._handles, self.rows):
+                handle.create_dataset("data", (rows, 1, PATCH_SIZE, PATCH_SIZE), np.float32)
+                handle.create_dataset("label", (rows,), np.float32)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def write(self, rows: np.ndarray, patches: np.ndarray, label: int) -> None:
+        """Write n patches of one class (n x 32 x 32) at these rows, numbered through all shards."""
+        order = np.argsort(rows)        # HDF5 selects rows in ascending order only
+        rows, patches = rows[order], patches[order]
+        cuts = np.searchsorted(rows, self.ends[:-1])
+        for handle, end, count, here, some in zip(self._handles, self.ends, self.rows, np.split(rows, cuts),
+                                                  np.split(patches, cuts)):
+            if here.size:
+                handle["data"][here - (end - count)] = some[:, np.newaxis]
+                handle["label"][here - (end - count)] = np.float32(label)
+
+
+class Database(NamedTuple):
+    """An opened patch database.
+
+    train, val : shards, absolute, in order.
+    train_count, val_count : patches.
+    normalisation : mean and std of the training slices' grey values.
+    pixel_size_nm : z, y, x; None where unknown.
+    info : content of ``patches.json``.
+    """
+
+    directory: Path
+    train: List[Path]
+    val: List[Path]
+    train_count: int
+    val_count: int
+    normalisation: Normalisation
+    pixel_size_nm: List[Optional[float]]
+    info: Dict[str, Any]
+
+
+def open_database(path: PathLike) -> Database:
+    """Open a patch database; it may have been moved since it was made.
+
+    Raises
+    ------
+    UserError : not a database, of a later format, or with shards missing or cut.
+    """
+    directory = Path(path).absolute()
+    if not (directory / INFO).is_file():
+        raise UserError(f"{path}: holds no {INFO}, so it is not a complete patch database; make one with "
+                        f"python -m pycaffe_tools.patches")
+    info = read_json(directory / INFO)
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        raise UserError(f"{directory / INFO}: is not of format {FORMAT}; make the database anew")
+    shards: Dict[str, List[Path]] = {}
+    for name in SPLITS:
+        shards[name] = [directory / shard["file"] for shard in info[name]["shards"]]
+        for file, shard in zip(shards[name], info[name]["shards"]):
+            if not file.is_file() or file.stat().st_size != shard["bytes"]:
+                raise UserError(f"{file}: is missing or not as long as {INFO} says; copy it anew, or make the "
+                                f"database anew")
+    return Database(directory, shards["train"], shards["val"], info["train"]["patches"], info["val"]["patches"],
+                    Normalisation(**info["normalisation"]), info["pixel_size_nm"], info)
+
+
+def lists(database: Database, directory: PathLike) -> Tuple[Path, Path]:
+    """Write ``train.txt`` and ``val.txt`` with the shards' present absolute paths into ``directory``.
+
+    Caffe opens what is in the list relative to its own working directory, and
+    the list in the database names the place where it was made.
+
+    Raises
+    ------
+    UserError : a path with white space, at which Caffe's reader of lists would split it.
+    """
+    written = []
+    for name, shards in (("train", database.train), ("val", database.val)):
+        if any(len(str(shard).split()) != 1 for shard in shards):
+            raise UserError(f"{database.directory}: Caffe splits list files at white space and cannot read from a "
+                            f"folder with a space in its path; rename or move it")
+        written.append(Path(directory) / f"{name}.txt")
+        written[-1].write_text("".join(f"{shard}\n" for shard in shards), encoding="utf-8")
+    return written[0], written[1]
+
+
+def read_rows(shards: Sequence[PathLike], rows: Iterable[int]) -> Tuple[np.ndarray, np.ndarray]:
+    """Read patches by number, numbered from 0 through the shards in order.
+
+    Parameters
+    ----------
+    shards : e.g. ``database.train``.
+    rows : any order, repeats allowed.
+
+    Returns
+    -------
+    data : float32, n x 1 x 32 x 32; label : float32, n.  In the order of ``rows``.
+    """
+    import h5py
+
+    rows = np.asarray(list(rows) if not isinstance(rows, np.ndarray) else rows, np.int64)
+    data = np.empty((rows.size, 1, PATCH_SIZE, PATCH_SIZE), np.float32)
+    label = np.empty(rows.size, np.float32)
+    start, found = 0, 0
+    for shard in shards:
+        with h5py.File(shard, "r") as handle:
+            count = handle["label"].shape[0]
+            here = np.flatnonzero((rows >= start) & (rows < start + count))
+            local, back = np.unique(rows[here] - start, return_inverse=True)
+            for block in blocks(local.size):
+                # Selecting single rows is slow in HDF5; a run of rows is one read.
+                some = local[block]
+                run_of_rows = some[-1] - some[0] + 1 == some.size
+                select = slice(some[0], some[-1] + 1) if run_of_rows else some
+                patches, labels = handle["data"][select], handle["label"][select]
+                inside = np.flatnonzero((back >= block.start) & (back < block.stop))
+                data[here[inside]] = patches[back[inside] - block.start]
+                label[here[inside]] = labels[back[inside] - block.start]
+        start, found = start + count, found + here.size
+    if found != rows.size:
+        raise IndexError(f"rows outside the {start} patches of {len(shards)} shards")
+    return data, label
