@@ -71,6 +71,7 @@ _MESSAGES = {
     "BatchNormParameter": "use_global_stats 1 bool, moving_average_fraction 2 float=0.999, eps 3 float=1e-05",
     "ScaleParameter": "axis 1 int32=1, num_axes 2 int32=1, filler 3 FillerParameter, bias_term 4 bool, "
                       "bias_filler 5 FillerParameter",
+    "ReshapeParameter": "shape 1 BlobShape, axis 2 int32=0, num_axes 3 int32=-1",
     "SliceParameter": "slice_dim 1 uint32=1, slice_point 2 uint32*, axis 3 int32=1",
     "SoftmaxParameter": "engine 1 <Engine>=DEFAULT, axis 2 int32=1",
     "LayerParameter": "name 1 string, type 2 string, bottom 3 string*, top 4 string*, loss_weight 5 float*, "
@@ -82,9 +83,9 @@ _MESSAGES = {
                       "hdf5_data_param 112 HDF5DataParameter, inner_product_param 117 InnerProductParameter, "
                       "lrn_param 118 LRNParameter, pooling_param 121 PoolingParameter, relu_param 123 ReLUParameter, "
                       "softmax_param 125 SoftmaxParameter, slice_param 126 SliceParameter, "
-                      "prelu_param 131 PReLUParameter, flatten_param 135 FlattenParameter, "
-                      "batch_norm_param 139 BatchNormParameter, scale_param 142 ScaleParameter, "
-                      "input_param 143 InputParameter, crop_param 144 CropParameter",
+                      "prelu_param 131 PReLUParameter, reshape_param 133 ReshapeParameter, "
+                      "flatten_param 135 FlattenParameter, batch_norm_param 139 BatchNormParameter, "
+                      "scale_param 142 ScaleParameter, input_param 143 InputParameter, crop_param 144 CropParameter",
     "NetParameter": "name 1 string, input 3 string*, input_dim 4 int32*, force_backward 5 bool, state 6 NetState, "
                     "debug_info 7 bool, input_shape 8 BlobShape*, layer 100 LayerParameter*",
     "SolverParameter": "train_net 1 string, test_iter 3 int32*, test_interval 4 int32=0, base_lr 5 float, "

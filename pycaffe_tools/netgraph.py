@@ -179,6 +179,7 @@ class NetGraph:
         self.inputs: Dict[Value, Optional[Shape]] = {}
         self._readers: Dict[Value, List[Layer]] = {}
         self._shapes: Dict[Value, Shape] = {}
+        self._not_derived: Optional[UserError] = None
         self._connect(dict(input_shapes or {}))
 
     def _connect(self, given: Dict[str, Shape]) -> None:
@@ -271,10 +272,14 @@ class NetGraph:
                     self._shapes[known] = tuple(shape)
             for layer in self.layers:
                 if all(blob in self._shapes for blob in layer.inputs):
-                    shapes = _output_shapes(layer, [self._shapes[blob] for blob in layer.inputs])
+                    try:
+                        shapes = _output_shapes(layer, [self._shapes[blob] for blob in layer.inputs])
+                    except UserError as error:
+                        self._not_derived = self._not_derived or error
+                        continue
                     self._shapes.update(zip(layer.outputs, shapes))
         if value not in self._shapes:
-            raise UserError(f"net {self.name}: the shape of blob {value.blob!r} cannot be derived from the prototxt; "
+            raise self._not_derived or UserError(f"net {self.name}: the shape of blob {value.blob!r} cannot be derived from the prototxt; "
                             f"use a deploy prototxt, which states its input's shape")
         return self._shapes[value]
 
@@ -287,13 +292,16 @@ class NetGraph:
         return self.shape(layer.outputs[0])
 
     def parameter_shapes(self, layer: Layer) -> List[Shape]:
-        """Shapes of the weight (and bias) of a convolution or an inner product; empty for other types."""
-        if not layer.is_parametric:
+        """Shapes of the weight (and bias) of a convolution, a deconvolution or an inner product; else empty."""
+        if not layer.is_parametric and layer.type != "Deconvolution":
             return []
         incoming = self.input_shape(layer)
-        if layer.type == "Convolution":
+        if layer.type != "InnerProduct":
             geometry = layer.geometry
-            weight: Shape = (layer.num_output, incoming[1] // geometry.group) + geometry.kernel
+            first, second = layer.num_output, incoming[1]
+            if layer.type == "Deconvolution":
+                first, second = second, first
+            weight: Shape = (first, second // geometry.group) + geometry.kernel
         else:
             axis = layer.proto.inner_product_param.axis % len(incoming)
             weight = (layer.num_output, _product(incoming[axis:]))
@@ -394,8 +402,14 @@ def read_weights(path: PathLike) -> Dict[str, List[np.ndarray]]:
     UserError : missing, truncated, not a caffemodel, or without any weights.
     """
     net = upgraded(read_caffemodel(path))
-    weights = {layer.name: [_array(blob, layer.type, number) for number, blob in enumerate(layer.blobs)]
-               for layer in net.layer if layer.blobs}
+    weights = {}
+    for layer in net.layer:
+        try:
+            arrays = [_array(blob, layer.type, number) for number, blob in enumerate(layer.blobs)]
+        except UserError as error:
+            raise UserError(f"{path}: is damaged, layer {layer.name}: {error}; copy or train it again") from None
+        if arrays:
+            weights[layer.name] = arrays
     if not weights:
         raise UserError(f"{path}: holds no weights; give a trained caffemodel")
     return weights
@@ -455,6 +469,8 @@ def upgraded(net: Any) -> Any:
         for field, content in old.ListFields():
             if field.name == "type":
                 name = old.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number[content].name
+                if name == "NONE":
+                    raise UserError(f"layer {old.name}: has no type; correct the file")
                 new.type = _V1_NAMES[name.replace("_", "")]
             elif field.name in ("blobs_lr", "weight_decay"):
                 _spread(new, "lr_mult" if field.name == "blobs_lr" else "decay_mult", content)
@@ -482,9 +498,12 @@ def _spread(layer: Any, name: str, values: Sequence[float]) -> None:
 def _array(blob: Any, layer_type: str, number: int) -> np.ndarray:
     data = blob.data if len(blob.data) else blob.double_data
     array = np.array(data, dtype=np.float32)
+    shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
+    if _product(shape) != array.size:
+        raise UserError(f"blob {number} states the shape {shape} but holds {array.size} numbers")
     if blob.HasField("shape"):
-        return array.reshape(tuple(blob.shape.dim))
-    legacy = array.reshape(blob.num, blob.channels, blob.height, blob.width)
+        return array.reshape(shape)
+    legacy = array.reshape(shape)
     if number == 0 and layer_type in ("Convolution", "Deconvolution"):
         return legacy
     if number == 0 and layer_type == "InnerProduct":
@@ -538,15 +557,10 @@ def _output_shapes(layer: Layer, shapes: List[Shape]) -> List[Shape]:
         return [first]
     if layer.type in LOSS_TYPES:
         return [()] * len(layer.outputs)
-    if layer.type == "Split":
+    if layer.type in ("Split", "Silence"):
         return [first] * len(layer.outputs)
-    if layer.type == "Convolution":
-        geometry = layer.geometry
-        spatial = tuple((size + 2 * pad - (dilation * (kernel - 1) + 1)) // stride + 1 for size, kernel, stride, pad,
-                        dilation in zip(first[2:], geometry.kernel, geometry.stride, geometry.pad, geometry.dilation))
-        if min(spatial) < 1:
-            raise UserError(f"layer {layer.name}: its kernel is larger than its {first[2]}x{first[3]} input")
-        return [(first[0], layer.num_output) + spatial]
+    if layer.type in ("Convolution", "Deconvolution"):
+        return [_convolved(layer, shape) for shape in shapes]
     if layer.type == "Pooling":
         if layer.proto.pooling_param.global_pooling:
             return [first[:2] + (1, 1)]
@@ -575,7 +589,40 @@ def _output_shapes(layer: Layer, shapes: List[Shape]) -> List[Shape]:
                                                for number in range(1, len(layer.outputs))]
         edges = [0] + points + [first[axis]]
         return [first[:axis] + (after - before,) + first[axis + 1:] for before, after in zip(edges, edges[1:])]
+    if layer.type == "Reshape":
+        return [_reshaped(layer, first)]
     raise UserError(f"layer {layer.name}: layers of type {layer.type} are not understood here")
+
+
+def _convolved(layer: Layer, shape: Shape) -> Shape:
+    """Shape of a convolution's or deconvolution's top, by Caffe's ``compute_output_shape``."""
+    geometry = layer.geometry
+    if len(shape) != 4:
+        raise UserError(f"layer {layer.name}: needs an input of four axes, not {shape}; correct the prototxt")
+    spatial = []
+    for size, kernel, stride, pad, dilation in zip(shape[2:], geometry.kernel, geometry.stride, geometry.pad,
+                                                   geometry.dilation):
+        extent = dilation * (kernel - 1) + 1
+        spatial.append(stride * (size - 1) + extent - 2 * pad if layer.type == "Deconvolution"
+                       else (size + 2 * pad - extent) // stride + 1)
+    if min(spatial) < 1:
+        raise UserError(f"layer {layer.name}: its kernel is larger than its {shape[2]}x{shape[3]} input")
+    if shape[1] % geometry.group or layer.num_output % geometry.group:
+        raise UserError(f"layer {layer.name}: its {geometry.group} groups do not divide its {shape[1]} inputs and "
+                        f"{layer.num_output} outputs; correct the prototxt")
+    return (shape[0], layer.num_output) + tuple(spatial)
+
+
+def _reshaped(layer: Layer, shape: Shape) -> Shape:
+    """Shape of a Reshape layer's top: 0 copies a length, -1 takes what is left."""
+    options = layer.proto.reshape_param
+    start = options.axis if options.axis >= 0 else len(shape) + 1 + options.axis
+    stop = len(shape) if options.num_axes == -1 else start + options.num_axes
+    middle = [shape[start + number] if length == 0 else length for number, length in enumerate(options.shape.dim)]
+    if -1 in middle:
+        known = _product([length for length in middle if length != -1])
+        middle[middle.index(-1)] = _product(shape[start:stop]) // known
+    return shape[:start] + tuple(middle) + shape[stop:]
 
 
 def concat_axis(layer: Layer) -> int:
