@@ -1,0 +1,222 @@
+"""Compare a probability map with labels, slice by slice.
+
+    python -m pycaffe_tools.evaluate probability.tif membranes.tif
+
+Membrane is the positive class.  The paper's A is the accuracy on as many
+membrane as other pixels: of the numbers printed here the balanced accuracy.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+import click
+import numpy as np
+
+from .commandline import OPTIONS, parse_slices, run
+from .errors import UserError
+from .files import PathLike, refuse_existing, write_json
+from .metrics import BestThreshold, Confusion, ScoreHistogram, confusion
+from .patch_sampling import EXCLUDED, POSITIVE, Pair, Source
+from .patches import RIM
+from .progress import Progress
+from .segment_metrics import Best, ThresholdScores
+
+ROUNDING = 1e-5
+"""How far a probability may lie outside 0 to 1 by float32's arithmetic."""
+
+
+class Evaluation(NamedTuple):
+    """What :func:`evaluate` found; scores that are not defined are NaN."""
+
+    slices: List[int]
+    excluded: int
+    """Pixels that were left out."""
+    threshold: float
+    counts: Confusion
+    """At ``threshold``."""
+    best: Optional[BestThreshold]
+    """Highest F1 on these pixels; None where there is no membrane.  Chosen on the pixels it is stated for, so a
+    little too good: a threshold for other volumes has to come from validation slices."""
+    best_counts: Optional[Confusion]
+    auc: float
+    auc_error: float
+    """``auc`` is at most this far from the exact area."""
+    segments: Optional[Dict[str, Best]]
+    """``v_rand`` and ``v_info`` at their best thresholds, if asked for."""
+
+    @property
+    def positive_fraction(self) -> float:
+        """Share of membrane among the pixels that count."""
+        return (self.counts.true_positive + self.counts.false_negative) / max(sum(self.counts), 1)
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Everything, for JSON; what is not defined is null."""
+        content: Dict[str, Any] = {
+            "slices": self.slices, "pixels": sum(self.counts), "excluded": self.excluded,
+            "positive_fraction": self.positive_fraction, "auc": self.auc, "auc_error": self.auc_error,
+            "at_threshold": {"threshold": self.threshold, **self.counts.scores(), **self.counts._asdict()}}
+        if self.best is not None and self.best_counts is not None:
+            content["at_best_f1"] = {"threshold": self.best.threshold, **self.best_counts.scores(),
+                                     **self.best_counts._asdict()}
+        for name, best in (self.segments or {}).items():
+            content[name] = best._asdict()
+        return _finite(content)
+
+
+def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membrane", membrane_value: int = 255,
+             rim: float = RIM, threshold: float = 0.5, exclude: Optional[PathLike] = None,
+             add_labels: Optional[PathLike] = None, slices: Optional[str] = None, segments: bool = False,
+             thin_truth: bool = False) -> Evaluation:
+    """Compare a probability map (or a mask) with labels.
+
+    Memory is that of a slice and of a histogram, whatever the volume.
+
+    Parameters
+    ----------
+    probability : volume of float32 from 0 to 1, or uint8, where 255 is
+        probability 1 (a mask of 0 and 1 is recognised by its highest value).
+    labels, labels_are, membrane_value, rim, exclude, add_labels : what is
+        membrane, as for :func:`pycaffe_tools.patches.make_database`.
+    threshold : a pixel is called membrane where its probability is at least this.
+    slices : half-open ranges such as ``0:4,9``; all by default.
+    segments : compute V-Rand and V-Info too; see :mod:`.segment_metrics`.
+    thin_truth : for these, thin the labels' membranes.
+
+    Raises
+    ------
+    UserError : shapes that differ, values that are no probabilities, labels of more than two values.
+    """
+    if not 0 <= threshold <= 1:
+        raise UserError(f"--threshold {threshold}: is not a probability; give a number from 0 to 1")
+    pair = Pair(str(probability), str(labels), _text(exclude), _text(add_labels))
+    with closing(Source(pair, labels_are, membrane_value, rim)) as source:
+        chosen = parse_slices(slices, source.raw.shape[0])
+        scale = _scale(source, chosen)
+        histogram, counts, excluded = ScoreHistogram(), Confusion(0, 0, 0, 0), 0
+        separated = ThresholdScores(thin_truth=thin_truth) if segments else None
+        with Progress(len(chosen), "evaluating") as progress:
+            for done, z in enumerate(chosen, 1):
+                scores, classes = _probability(source, z, scale), source.classes(z)
+                counted, membrane = classes != EXCLUDED, classes == POSITIVE
+                histogram.add(scores[counted], membrane[counted])
+                counts = counts.plus(confusion(_as_float(scores)[counted] >= threshold, membrane[counted]))
+                excluded += int(counted.size - np.count_nonzero(counted))
+                if separated is not None:
+                    separated.add(_as_float(scores), membrane, ~counted)
+                progress.update(done)
+    best = histogram.best_threshold() if histogram.positive.any() else None
+    return Evaluation(chosen, excluded, threshold, counts, best, histogram.at(best.threshold) if best else None,
+                      histogram.auc(), histogram.auc_error, separated.best() if separated else None)
+
+
+def _text(path: Optional[PathLike]) -> Optional[str]:
+    return None if path is None else str(path)
+
+
+def _scale(source: Source, chosen: List[int]) -> int:
+    """What an integer map is multiplied with to span 0 to 255: 255 for a mask of 0 and 1, otherwise 1."""
+    volume = source.raw
+    if volume.dtype.kind == "f":
+        return 1
+    if volume.dtype != np.uint8:
+        raise UserError(f"{volume.path}: is {volume.dtype}; give probabilities as float32 from 0 to 1 or as uint8 "
+                        f"from 0 to 255")
+    return 1 if any(volume.read(z).max() > 1 for z in chosen) else 255
+
+
+def _probability(source: Source, z: int, scale: int) -> np.ndarray:
+    """Slice ``z`` as :class:`ScoreHistogram` takes it: floating point from 0 to 1, or uint8 from 0 to 255."""
+    scores = source.grey(z)
+    if scores.dtype == np.uint8:
+        return scores * np.uint8(scale)
+    if scores.min() < -ROUNDING or scores.max() > 1 + ROUNDING:
+        raise UserError(f"{source.raw.path}: slice {z} holds values from {scores.min():g} to {scores.max():g}; "
+                        f"give probabilities from 0 to 1 (or uint8 from 0 to 255)")
+    return np.clip(scores, 0, 1)
+
+
+def _as_float(scores: np.ndarray) -> np.ndarray:
+    return scores / 255.0 if scores.dtype == np.uint8 else scores
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def report(result: Evaluation) -> str:
+    """The numbers as lines for people."""
+    lines = [f"{len(result.slices)} slices, {sum(result.counts):,} pixels"
+             + (f" ({result.excluded:,} more left out)" if result.excluded else "")
+             + f", {100 * result.positive_fraction:.2f} % membrane"]
+    columns = [(f"at {result.threshold:.4g}", result.counts)]
+    if result.best is not None and result.best_counts is not None:
+        columns.append((f"at {result.best.threshold:.4f} (best F1)", result.best_counts))
+    lines.append(" " * 18 + "".join(f"{head:>22}" for head, _ in columns))
+    for name in columns[0][1].scores():
+        title = "F1" if name == "f1" else name.replace("_", " ")
+        lines.append(f"{title:18}" + "".join(f"{_number(counts.scores()[name]):>22}" for _, counts in columns))
+    error = f" (within {result.auc_error:.1g})" if result.auc_error >= 5e-5 else ""
+    lines.append(f"{'AUC':18}{_number(result.auc):>22}{error}")
+    for name, title in (("v_rand", "V-Rand"), ("v_info", "V-Info")):
+        if result.segments is not None:
+            best = result.segments[name]
+            lines.append(f"{title:18}{_number(best.score):>22} (split {_number(best.split)}, merge "
+                         f"{_number(best.merge)}, at {best.threshold:.1f}, the best of 0, 0.1 ... 1)")
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return "not defined" if math.isnan(value) else f"{value:.4f}"
+
+
+@click.command(context_settings=OPTIONS)
+@click.argument("prob", type=str)
+@click.argument("labels", type=str)
+@click.option("--labels-are", type=click.Choice(["membrane", "mitochondria"]), default="membrane",
+              help="What LABELS mark: membrane, or filled mitochondria, whose outline is used.")
+@click.option("--membrane-value", type=click.Choice(["0", "255"]), default="255",
+              help="Value that marks it in LABELS; 255 stands for the one value that is not 0.")
+@click.option("--rim", type=click.FloatRange(min=1), default=RIM, help="Pixels of a mitochondrion's outline.")
+@click.option("--add-labels", metavar="FILE", help="A second label file, whose membrane counts as well.")
+@click.option("--exclude", metavar="MASK", help="What is not 0 here is not evaluated.")
+@click.option("--slices", metavar="A:B", help="Half-open ranges, e.g. 6:8 or 0:4,9.")
+@click.option("--threshold", default=0.5, help="Membrane is called where the probability is at least this.")
+@click.option("--rand", "segments", is_flag=True, help="V-Rand and V-Info of the cells between the membranes as well.")
+@click.option("--thin-truth", is_flag=True, help="For --rand: thin the membranes of LABELS too, if drawn too wide.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the numbers to this file as well.")
+@click.option("--force", is_flag=True, help="Replace the --json file if it exists.")
+def cli(prob: str, labels: str, labels_are: str, membrane_value: str, rim: float, add_labels: Optional[str],
+        exclude: Optional[str], slices: Optional[str], threshold: float, segments: bool, thin_truth: bool,
+        json_file: Optional[Path], force: bool) -> None:
+    """Compare the probability map (or mask) PROB with LABELS.
+
+    PROB is float32 from 0 to 1, or uint8 where 255 is probability 1. Accuracy,
+    precision, recall and F1 are given at --threshold and at the threshold with
+    the best F1 on these pixels; AUC needs none. Balanced accuracy weighs both
+    classes alike, as the paper's A does.
+
+    \b
+    Examples:
+      python -m pycaffe_tools.evaluate p.tif membranes.tif --slices 6:8 --rand
+      python -m pycaffe_tools.evaluate p.tif mitochondria.tif --labels-are mitochondria
+    """
+    if json_file is not None:
+        refuse_existing(json_file, force)
+    result = evaluate(prob, labels, labels_are, int(membrane_value), rim, threshold, exclude, add_labels, slices,
+                      segments, thin_truth)
+    if json_file is not None:
+        write_json(json_file, {"probability": prob, "labels": labels, "labels_are": labels_are,
+                               "membrane_value": int(membrane_value), "rim": rim, "exclude": exclude,
+                               "add_labels": add_labels, **result.as_dict()})
+    click.echo(report(result))
+
+
+if __name__ == "__main__":
+    run(cli, "evaluate")

@@ -1,0 +1,158 @@
+"""The command that compares a probability map with labels says what the metrics say about the pixels in memory."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from pycaffe_tools import evaluate as module
+from pycaffe_tools.errors import UserError
+from pycaffe_tools.evaluate import evaluate, report
+from pycaffe_tools.metrics import best_threshold, confusion, roc_auc
+from pycaffe_tools.segment_metrics import ThresholdScores
+from pycaffe_tools.volumes import create_volume
+
+SHAPE = (3, 40, 50)
+
+
+def write(path, array):
+    with create_volume(path, array.shape, array.dtype) as writer:
+        for z, image in enumerate(array):
+            writer.write(z, image)
+    return path
+
+
+@pytest.fixture
+def membrane():
+    """A grid of cells whose walls wander from slice to slice."""
+    z, y, x = np.indices(SHAPE)
+    return ((y + z) % 13 < 3) | ((x + 2 * z) % 17 < 3)
+
+
+@pytest.fixture
+def probability(membrane):
+    noise = np.random.default_rng(0).normal(size=SHAPE)
+    return (1 / (1 + np.exp(-(np.where(membrane, 1.5, -1.5) + 1.2 * noise)))).astype(np.float32)
+
+
+@pytest.fixture
+def labels(tmp_path, membrane):
+    return write(tmp_path / "labels.tif", membrane.astype(np.uint8) * 255)
+
+
+def test_scores_of_a_float_map_are_those_of_its_pixels(tmp_path, membrane, probability, labels):
+    found = evaluate(write(tmp_path / "p.tif", probability), labels, threshold=0.3)
+    assert found.counts == confusion(probability >= 0.3, membrane)
+    assert found.positive_fraction == membrane.mean()
+    assert abs(found.auc - roc_auc(probability, membrane)) <= found.auc_error < 1e-3
+    assert found.best.f1 == pytest.approx(best_threshold(probability, membrane).f1, abs=1e-3)
+    assert found.best_counts == confusion(probability >= found.best.threshold, membrane)
+    assert found.best_counts.f1 == pytest.approx(found.best.f1)
+
+
+def test_a_uint8_map_is_scaled_by_255_and_its_auc_is_exact(tmp_path, membrane, probability, labels):
+    grey = np.rint(probability * 255).astype(np.uint8)
+    found = evaluate(write(tmp_path / "p.tif", grey), labels, threshold=0.4)
+    assert found.counts == confusion(grey >= 102, membrane)     # 0.4 * 255
+    assert found.auc == pytest.approx(roc_auc(grey, membrane), abs=1e-12)
+    assert found.auc_error == 0
+
+
+@pytest.mark.parametrize("high", [1, 255])
+def test_a_mask_is_evaluated_whether_it_holds_1_or_255(tmp_path, membrane, probability, labels, high):
+    mask = (probability > 0.5).astype(np.uint8) * np.uint8(high)
+    found = evaluate(write(tmp_path / "mask.tif", mask), labels)
+    assert found.counts == confusion(mask, membrane)
+    assert found.auc == pytest.approx(found.counts.balanced_accuracy)
+
+
+def test_labels_may_mark_membrane_with_0(tmp_path, membrane, probability, labels):
+    inverted = write(tmp_path / "inverted.tif", (~membrane).astype(np.uint8) * 255)
+    p = write(tmp_path / "p.tif", probability)
+    assert evaluate(p, inverted, membrane_value=0) == evaluate(p, labels)
+    assert evaluate(p, inverted).auc == pytest.approx(1 - evaluate(p, labels).auc)
+
+
+def test_excluded_pixels_and_other_slices_do_not_count(tmp_path, membrane, probability, labels):
+    exclude = np.zeros(SHAPE, bool)
+    exclude[:, :10] = True
+    found = evaluate(write(tmp_path / "p.tif", probability), labels, slices="0,2",
+                     exclude=write(tmp_path / "exclude.tif", exclude.astype(np.uint8)))
+    kept = ~exclude
+    kept[1] = False
+    assert found.counts == confusion(probability[kept] >= 0.5, membrane[kept])
+    assert found.excluded == 2 * 10 * 50
+    assert found.slices == [0, 2]
+
+
+def test_filled_mitochondria_are_compared_by_their_outline(tmp_path):
+    filled = np.zeros((1, 20, 20), np.uint8)
+    filled[0, 5:15, 5:15] = 255
+    ring = filled.copy()
+    ring[0, 7:13, 7:13] = 0
+    labels = write(tmp_path / "mitochondria.tif", filled)
+    found = evaluate(write(tmp_path / "p.tif", ring), labels, labels_are="mitochondria", rim=2)
+    assert found.counts.accuracy == 1
+    assert evaluate(tmp_path / "p.tif", labels).counts.recall == 64 / 100
+
+
+def test_v_rand_and_v_info_are_those_of_the_slices(tmp_path, membrane, probability, labels):
+    expected = ThresholdScores()
+    for one, other in zip(probability, membrane):
+        expected.add(one, other)
+    found = evaluate(write(tmp_path / "p.tif", probability), labels, segments=True)
+    assert found.segments == expected.best()
+    perfect = evaluate(write(tmp_path / "mask.tif", membrane.astype(np.uint8) * 255), labels, segments=True)
+    assert perfect.segments["v_rand"].score == pytest.approx(1)
+    assert perfect.segments["v_info"].score == pytest.approx(1)
+
+
+def test_labels_without_membrane_still_have_an_accuracy(tmp_path, probability):
+    labels = write(tmp_path / "none.tif", np.zeros(SHAPE, np.uint8))
+    found = evaluate(write(tmp_path / "p.tif", probability), labels, segments=True)
+    assert found.counts.accuracy == (probability < 0.5).mean()
+    assert found.best is None
+    assert "not defined" in report(found)
+    assert found.as_dict()["auc"] is None
+
+
+def test_the_command_prints_and_writes_the_same_numbers(tmp_path, membrane, probability, labels):
+    p, out = write(tmp_path / "p.tif", probability), tmp_path / "scores.json"
+    arguments = [str(p), str(labels), "--rand", "--json", str(out)]
+    result = CliRunner().invoke(module.cli, arguments)
+    assert result.exit_code == 0, result.output
+    content = json.loads(out.read_text())
+    counts = confusion(probability >= 0.5, membrane)
+    assert content["at_threshold"]["f1"] == counts.f1
+    assert content["at_threshold"]["true_positive"] == counts.true_positive
+    for score in (content["auc"], counts.accuracy, counts.balanced_accuracy, content["v_rand"]["score"]):
+        assert f"{score:.4f}" in result.output
+    assert isinstance(CliRunner().invoke(module.cli, arguments).exception, UserError)     # exists already
+
+
+def test_a_shape_mismatch_is_one_sentence_with_both_shapes(tmp_path, probability, labels):
+    with pytest.raises(UserError, match=r"\(3, 40, 50\).*\(3, 40, 49\)") as error:
+        evaluate(write(tmp_path / "p.tif", probability[:, :, :49].copy()), labels)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("array, message", [
+    (np.full(SHAPE, 200, np.float32), "from 200 to 200"),
+    (np.full(SHAPE, -0.5, np.float32), "from -0.5"),
+    (np.full(SHAPE, np.nan, np.float32), "NaN"),
+    (np.full(SHAPE, 7, np.uint16), "uint16"),
+])
+def test_what_is_no_probability_is_refused_in_one_sentence(tmp_path, labels, array, message):
+    with pytest.raises(UserError, match=message):
+        evaluate(write(tmp_path / "p.tif", array), labels)
+
+
+def test_a_probability_just_above_1_is_rounding(tmp_path, membrane, labels):
+    scores = np.where(membrane, np.float32(1.000001), np.float32(0))
+    assert evaluate(write(tmp_path / "p.tif", scores), labels).counts.accuracy == 1
+
+
+def test_a_threshold_outside_0_to_1_is_refused(tmp_path, probability, labels):
+    with pytest.raises(UserError, match="--threshold 128"):
+        evaluate(write(tmp_path / "p.tif", probability), labels, threshold=128)
