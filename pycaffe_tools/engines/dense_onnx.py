@@ -1,0 +1,92 @@
+"""The exact dense net in ONNX Runtime."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+import numpy as np
+
+from ..caffe_runtime import check_weights
+from ..dense import Combine, Plan, kernels, make_plan, sources
+from ..netgraph import NetGraph
+from . import Engine, Tile, Weights
+from .onnx_printer import BLOCK, dense_model
+
+TILE_SIDES = (320, 256, 224, 192, 160, 128, 112, 96, 80, 64, 48, 32, 16)
+
+# Measured with ONNX Runtime 1.19.2 (tests/test_engines.py holds the formula against a fresh measurement): the
+# process with its libraries, and what the runtime's buffers take over the maps that are alive at one time.
+_BASE_BYTES = 100_000_000
+_BUFFER_FACTOR = 1.7
+
+
+class OnnxEngine(Engine):
+    """One session for tiles of one size; smaller ones are filled up."""
+
+    name = "onnxruntime"
+
+    def __init__(self, graph: NetGraph, weights: Weights, tile: Tile, threads: int):
+        super().__init__(graph, tile)
+        check_weights(graph, weights)
+        plan = make_plan(graph)
+        # The sizes are fixed for the session: only then does the runtime take additions and ReLUs into the
+        # convolutions before them (a tenth of the time for N, a quarter for N7).
+        self._shape = tuple(side + reach for side, reach in zip(self.tile, plan.input.reach))
+        self._session = make_session(dense_model(plan, kernels(graph, weights), graph.name), threads,
+                                     {"rows": self._shape[0], "columns": self._shape[1]})
+
+    def predict(self, grey: np.ndarray) -> np.ndarray:
+        filled = np.zeros((1, 1) + self._shape, np.float32)
+        filled[0, 0, :grey.shape[0], :grey.shape[1]] = grey
+        result = self._session.run(None, {"grey": filled})[0][0, 0]
+        before, after = self.halo
+        return result[:grey.shape[0] - before - after, :grey.shape[1] - before - after]
+
+
+def make_session(model: object, threads: int, sizes: Dict[str, int]) -> object:
+    """A session on the processor.
+
+    Parameters
+    ----------
+    model : ModelProto.
+    threads : of this session; with 1, none but the caller's.
+    sizes : lengths of the axes that the model leaves free, by name.
+    """
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    # A memory pattern would hold a second copy of all buffers, and the printed order needs less memory than the
+    # runtime's own.
+    options.enable_mem_pattern = False
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+    for name, size in sizes.items():
+        options.add_free_dimension_override_by_name(name, size)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options,  # type: ignore[attr-defined]
+                                        providers=["CPUExecutionProvider"])
+
+
+def create(graph: NetGraph, weights: Weights, tile: Tile, threads: int) -> OnnxEngine:
+    """See :func:`pycaffe_tools.engines.create`."""
+    return OnnxEngine(graph, weights, tile, threads)
+
+
+def predicted_bytes(graph: NetGraph, tile: Tile, threads: int) -> int:
+    """See :func:`pycaffe_tools.engines.predicted_bytes`: the maps alive at one time, times a measured factor."""
+    plan = make_plan(graph)
+    area = (tile[0] + plan.input.reach[0]) * (tile[1] + plan.input.reach[1])
+    return _BASE_BYTES + int(_BUFFER_FACTOR * 4 * area * _alive(plan)) + 16 * graph.parameter_count()
+
+
+def _alive(plan: Plan) -> int:
+    """Channels of all maps that are alive at one time, at most, when the steps run in their order."""
+    last_use = {source.name: number for number, step in enumerate(plan.steps) for source in sources(step)}
+    alive: Dict[str, int] = {}
+    most = 0
+    for number, step in enumerate(plan.steps):
+        width = -(-step.out.channels // BLOCK) * BLOCK
+        alive[step.out.name] = width
+        # A combination goes through one more map on its way.
+        most = max(most, sum(alive.values()) + (width if isinstance(step, Combine) else 0))
+        alive = {name: channels for name, channels in alive.items() if last_use.get(name, number) > number}
+    return most
