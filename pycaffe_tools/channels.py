@@ -15,7 +15,8 @@ What weights become is not told here but in :mod:`pycaffe_tools.surgery`.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, NoReturn, Optional, Sequence, Tuple
+from collections.abc import Sequence as AnySequence
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, NoReturn, Optional, Sequence
 
 import numpy as np
 
@@ -60,6 +61,11 @@ class Channels:
         """Indexes of the channels that stay, ascending."""
         mask = self.removed(value)
         return np.arange(self.net.shape(value)[1]) if mask is None else np.flatnonzero(~mask)
+
+    def groups(self, layer: Layer) -> List[int]:
+        """Groups of a convolution or deconvolution that keep any input, ascending."""
+        per_group = self.net.input_shape(layer)[1] // layer.parameters.group
+        return sorted(set((self.kept(layer.inputs[0]) // per_group).tolist()))
 
     def touches(self, layer: Layer) -> bool:
         """Whether a layer reads or makes a value with removed channels."""
@@ -111,7 +117,7 @@ def propagate(net: NetGraph, keep: Mapping[str, Sequence[int]]) -> Channels:
 def _refuse(because: FrozenSet[str], layer: Layer, reason: str) -> NoReturn:
     pruned = ", ".join(sorted(because))
     obstacle = "it" if because == {layer.name} else f"the {layer.type} layer {layer.name} behind it"
-    raise UserError(f"layer {pruned}: features cannot be removed without changing the function, because {obstacle} "
+    raise UserError(f"layer{'s' if len(because) > 1 else ''} {pruned}: features cannot be removed without changing the function, because {obstacle} "
                     f"{reason}; take {pruned} out of the layers to be pruned")
 
 
@@ -121,7 +127,7 @@ def _own_mask(net: NetGraph, name: str, indexes: Any) -> np.ndarray:
         raise UserError(f"layer {name}: is a {layer.type} layer, which has no features to remove; "
                         f"name a Convolution, Deconvolution or InnerProduct")
     count = layer.num_output
-    if isinstance(indexes, (str, bytes)) or not hasattr(indexes, "__len__"):
+    if not isinstance(indexes, (AnySequence, np.ndarray)) or isinstance(indexes, (str, bytes)):
         raise UserError(f"layer {name}: the features to keep must be a list of whole numbers, not {indexes!r}")
     wrong = [index for index in indexes if isinstance(index, bool) or not isinstance(index, (int, np.integer))]
     wrong = wrong or [index for index in indexes if not 0 <= index < count]
@@ -306,15 +312,3 @@ _RULES: Dict[str, Rule] = {
     **dict.fromkeys(LOSS_TYPES, _needs),
 }
 
-
-def input_columns(net: NetGraph, layer: Layer, removed: Optional[np.ndarray]) -> Tuple[np.ndarray, int]:
-    """Inputs of an inner product that stay: a kept channel keeps all its rows x columns.
-
-    Returns
-    -------
-    Ascending indexes into the flattened input, and its full length.
-    """
-    shape = net.input_shape(layer)[1:]
-    mask = np.zeros(shape[0], bool) if removed is None else removed
-    columns = np.repeat(mask, int(np.prod(shape[1:], dtype=int)))
-    return np.flatnonzero(~columns), len(columns)

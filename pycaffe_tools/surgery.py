@@ -18,26 +18,25 @@ layers that read them.  :mod:`pycaffe_tools.channels` tells which those are.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import click
 import numpy as np
 
-from .caffe_runtime import Weights, check_weights, load_net
+from .caffe_runtime import Weights, load_net
 from .caffe_schema import read_prototxt, schema
-from .channels import PRUNABLE_TYPES, Channels, affine_axis, input_columns, propagate
+from .channel_weights import Blobs, check_all_weights, masked_weights, slim_weights
+from .channels import PRUNABLE_TYPES, Channels, propagate
 from .commandline import OPTIONS, run
 from .errors import UserError
 from .files import PathLike, atomic_directory, read_json, refuse_existing
-from .netgraph import DATA_TYPES, LOSS_TYPES, Layer, NetGraph, read_net, read_weights, upgraded, write_net, write_weights
+from .netgraph import DATA_TYPES, LOSS_TYPES, NetGraph, read_net, read_weights, upgraded, write_net, write_weights
 
 TOLERANCE = 1e-5
 """Largest difference between the masked and the slim net, relative to the largest value of the blob."""
 
 MASKED, MASKED_WEIGHTS = "masked.prototxt", "masked.caffemodel"
 DEPLOY, TRAIN_VAL, SLIM_WEIGHTS = "deploy.prototxt", "train_val.prototxt", "weights.caffemodel"
-
-Blobs = List[np.ndarray]
 
 
 class Surgery(NamedTuple):
@@ -77,11 +76,11 @@ def remove_features(net: NetGraph, weights: Weights, keep: Mapping[str, Sequence
     UserError : the weights do not fit, ``keep`` does not fit, or a layer
         stands in the way (see :func:`pycaffe_tools.channels.propagate`).
     """
-    check_weights(net, weights)
+    check_all_weights(net, weights)
     channels = propagate(net, keep)
     return Surgery(net, {name: sorted(int(index) for index in indexes) for name, indexes in keep.items()},
-                   _each_layer(channels, weights, _masked_blobs), _slimmed(net.proto, slim_counts(channels)),
-                   _each_layer(channels, weights, _slim_blobs), channels)
+                   masked_weights(channels, weights), _slimmed(net.proto, slim_counts(channels)),
+                   slim_weights(channels, weights), channels)
 
 
 def mask_features(net: NetGraph, weights: Weights, removed: Mapping[str, Sequence[int]]) -> Dict[str, Blobs]:
@@ -103,8 +102,8 @@ def mask_features(net: NetGraph, weights: Weights, removed: Mapping[str, Sequenc
         if wrong:
             raise UserError(f"layer {name}: has no feature {wrong[0]!r}; correct the list of features to remove")
         keep[name] = [index for index in every if index not in set(indexes)]
-    check_weights(net, weights)
-    return _each_layer(propagate(net, keep), weights, _masked_blobs)
+    check_all_weights(net, weights)
+    return masked_weights(propagate(net, keep), weights)
 
 
 def slim_prototxt(proto: Any, keep: Mapping[str, Sequence[int]],
@@ -144,7 +143,7 @@ def slim_counts(channels: Channels) -> Dict[str, Dict[str, Any]]:
             mask = channels.removed(layer.outputs[0])
             change: Dict[str, Any] = {"num_output": layer.num_output if mask is None else int((~mask).sum())}
             if layer.type != "InnerProduct" and layer.parameters.group > 1:
-                change["group"] = len(_groups(channels, layer))
+                change["group"] = len(channels.groups(layer))
             changes[layer.name] = change
         elif layer.type == "Slice" and _slices_channels(channels.net, layer):
             counts = [len(channels.kept(value)) for value in layer.outputs]
@@ -169,101 +168,6 @@ def _slimmed(proto: Any, changes: Mapping[str, Mapping[str, Any]]) -> Any:
                 setattr(options, field, content)
         del layer.blobs[:]
     return slim
-
-
-# -- weights ---------------------------------------------------------------------------------------------------
-
-def _each_layer(channels: Channels, weights: Weights, change: Callable[[Channels, Layer, Blobs], Blobs]
-                ) -> Dict[str, Blobs]:
-    result = {}
-    for layer in channels.net.layers:
-        blobs = [np.array(blob, np.float32) for blob in weights.get(layer.name, ())]
-        if channels.touches(layer) and layer.type in _BLOBS:
-            _check_blobs(channels.net, layer, blobs)
-            blobs = change(channels, layer, blobs)
-        if blobs:
-            result[layer.name] = blobs
-    return result
-
-
-# Layer types with blobs that can stand behind a pruned layer.
-_BLOBS = PRUNABLE_TYPES | {"BatchNorm", "Scale", "Bias", "PReLU"}
-
-
-def _check_blobs(net: NetGraph, layer: Layer, blobs: Blobs) -> None:
-    """Shapes of the blobs that :func:`check_weights` does not know."""
-    shape = net.input_shape(layer)
-    if layer.type == "BatchNorm":
-        wanted = [(shape[1],), (shape[1],), (1,)]
-    elif layer.type == "PReLU":
-        wanted = [() if layer.proto.prelu_param.channel_shared else (shape[1],)]
-    elif layer.type in ("Scale", "Bias"):
-        options = getattr(layer.proto, f"{layer.type.lower()}_param")
-        start = options.axis % len(shape)
-        part = shape[start:] if options.num_axes == -1 else shape[start:start + options.num_axes]
-        wanted = [part] * (2 if layer.type == "Scale" and options.bias_term else 1)
-    else:
-        return
-    have = [tuple(blob.shape) for blob in blobs]
-    if have != wanted:
-        raise UserError(f"the weights: layer {layer.name} has blobs {have or 'missing'}, but net {net.name} asks for "
-                        f"{wanted}; they belong to another network")
-
-
-def _masked_blobs(channels: Channels, layer: Layer, blobs: Blobs) -> Blobs:
-    """The layer's blobs with zeros for whatever makes a removed channel of its output."""
-    removed = channels.removed(layer.outputs[0])
-    if removed is None or layer.type == "PReLU":
-        return blobs
-    if layer.type == "BatchNorm":
-        blobs[0][removed] = 0
-    elif layer.type in ("Scale", "Bias"):
-        axis = affine_axis(layer, len(channels.net.input_shape(layer)))
-        for blob in blobs if axis is not None else ():
-            blob[(slice(None),) * axis + (removed,)] = 0
-    else:
-        if layer.type == "Deconvolution":
-            per_group = removed.reshape(layer.parameters.group, -1)
-            blobs[0][np.repeat(per_group, len(blobs[0]) // len(per_group), axis=0)] = 0
-        elif layer.type == "InnerProduct" and layer.parameters.transpose:
-            blobs[0][:, removed] = 0
-        else:
-            blobs[0][removed] = 0
-        for bias in blobs[1:]:
-            bias[removed] = 0
-    return blobs
-
-
-def _slim_blobs(channels: Channels, layer: Layer, blobs: Blobs) -> Blobs:
-    """The layer's blobs without removed outputs and without the weights of removed inputs."""
-    net = channels.net
-    outputs = channels.kept(layer.outputs[0])
-    if layer.type == "BatchNorm":
-        return [blobs[0][outputs], blobs[1][outputs], blobs[2]]
-    if layer.type == "PReLU":
-        return blobs if layer.proto.prelu_param.channel_shared else [blobs[0][outputs]]
-    if layer.type in ("Scale", "Bias"):
-        axis = affine_axis(layer, len(net.input_shape(layer)))
-        return blobs if axis is None else [np.take(blob, outputs, axis) for blob in blobs]
-    if layer.type == "InnerProduct":
-        columns, _ = input_columns(net, layer, channels.removed(layer.inputs[0]))
-        pick = np.ix_(columns, outputs) if layer.parameters.transpose else np.ix_(outputs, columns)
-    else:
-        # Deconvolution blobs are inputs x outputs/group, convolution blobs outputs x inputs/group.
-        first, second = channels.kept(layer.outputs[0]), channels.kept(layer.inputs[0])
-        size_first, size_second = net.output_shape(layer)[1], net.input_shape(layer)[1]
-        if layer.type == "Deconvolution":
-            first, second, size_first, size_second = second, first, size_second, size_first
-        per_first, per_second = (size // layer.parameters.group for size in (size_first, size_second))
-        within = {group: second[second // per_second == group] % per_second for group in _groups(channels, layer)}
-        pick = (first[:, None], np.stack([within[group] for group in (first // per_first).tolist()]))
-    return [blobs[0][pick]] + [bias[outputs] for bias in blobs[1:]]
-
-
-def _groups(channels: Channels, layer: Layer) -> List[int]:
-    """Groups of a convolution that keep any input."""
-    per_group = channels.net.input_shape(layer)[1] // layer.parameters.group
-    return sorted(set((channels.kept(layer.inputs[0]) // per_group).tolist()))
 
 
 # -- the proof -------------------------------------------------------------------------------------------------
@@ -339,11 +243,8 @@ def write_files(directory: PathLike, surgery: Surgery, train_val: Optional[Any] 
     """Write both forms of a pruned net into an existing folder; see :func:`write_surgery`."""
     directory = Path(directory)
     net = surgery.net
+    slim_train_val = None if train_val is None else _slim_training_net(surgery, train_val)
     counts = ", ".join(f"{name} {len(kept)} of {net.layer(name).num_output}" for name, kept in surgery.keep.items())
-    slim_train_val = None
-    if train_val is not None:
-        shapes = {value.blob: shape for value, shape in net.inputs.items() if shape is not None}
-        slim_train_val = slim_prototxt(train_val, surgery.keep, shapes)
     write_net(directory / MASKED, net.proto, f"The net before surgery; {MASKED_WEIGHTS} holds zeros for the removed "
                                              f"features ({counts} kept).")
     write_weights(directory / MASKED_WEIGHTS, net, surgery.masked_weights)
@@ -351,6 +252,19 @@ def write_files(directory: PathLike, surgery: Surgery, train_val: Optional[Any] 
     write_weights(directory / SLIM_WEIGHTS, NetGraph(surgery.slim_proto), surgery.slim_weights)
     if slim_train_val is not None:
         write_net(directory / TRAIN_VAL, slim_train_val, f"Features removed: {counts} kept.")
+
+
+def _slim_training_net(surgery: Surgery, train_val: Any) -> Any:
+    for layer in upgraded(train_val).layer:
+        if layer.name not in surgery.keep:
+            continue
+        deployed = surgery.net.layer(layer.name)
+        options = layer.inner_product_param if layer.type == "InnerProduct" else layer.convolution_param
+        if layer.type != deployed.type or options.num_output != deployed.num_output:
+            raise UserError(f"layer {layer.name} has {options.num_output} features in the training net and "
+                            f"{deployed.num_output} in the deployed one; give the training net of the same network")
+    shapes = {value.blob: shape for value, shape in surgery.net.inputs.items() if shape is not None}
+    return slim_prototxt(train_val, surgery.keep, shapes)
 
 
 def write_surgery(directory: PathLike, surgery: Surgery, train_val: Optional[Any] = None, *, force: bool = False,
@@ -441,11 +355,14 @@ def cli(deploy: Path, weights: Path, out_dir: Path, keep_file: Path, train_val: 
     refuse_existing(out_dir, force)
     net = open_deploy(deploy)
     values = read_weights(weights)
-    check_weights(net, values, str(weights))
+    check_all_weights(net, values, str(weights))
     unknown = sorted(set(values) - {layer.name for layer in net.layers})
     if unknown:
         click.echo(f"left out, not in {deploy}: the weights of {', '.join(unknown)}", err=True)
-    surgery = remove_features(net, values, read_keep(keep_file))
+    try:
+        surgery = remove_features(net, values, read_keep(keep_file))
+    except UserError as error:
+        raise UserError(f"{keep_file}: {error}" if str(keep_file) not in str(error) else str(error)) from None
     training = None if train_val is None else read_prototxt(train_val)
     difference = write_surgery(out_dir, surgery, training, force=force, seed=seed)
     before, after = net.parameter_count(), NetGraph(surgery.slim_proto).parameter_count()
