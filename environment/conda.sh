@@ -23,7 +23,7 @@ from_conda() {
     CONDA_ALWAYS_YES=true MAMBA_ALWAYS_YES=true "$conda" $action -p "$PREFIX" -f "$ROOT/environment.yml" \
         </dev/null >"$LOG" 2>&1 ||
         fail "$conda could not make the environment, see $LOG; try again, or CAFFE_FROM=debian."
-    "$PREFIX/bin/python" "$HERE/check.py" >>"$LOG" 2>&1 ||
-        fail "conda's environment is incomplete: $(tail -n 1 "$LOG")"
+    check "$PREFIX/bin/python" ||
+        fail "conda's environment is incomplete: $(last_words)"
     finish conda
 }

@@ -10,10 +10,10 @@ from_debian() {
     fetch_debs
     unpack_debs
     install_wheels
-    "$PARTIAL/bin/python" "$HERE/check.py" >>"$LOG" 2>&1 ||
-        fail "the new environment does not work: $(tail -n 1 "$LOG")"
+    check "$PARTIAL/bin/python" ||
+        fail "the new environment does not work: $(last_words)"
     "$PARTIAL/bin/caffe" --version >>"$LOG" 2>&1 ||
-        fail "the new caffe command line does not start: $(tail -n 1 "$LOG")"
+        fail "the new caffe command line does not start: $(last_words)"
     install_partial
     finish debian
 }
@@ -23,7 +23,7 @@ check_machine() {
     system=$(uname -sm)
     [ "$system" = "Linux x86_64" ] ||
         fail "this machine is $system, and Debian's Caffe packages are used on Linux x86_64; set CAFFE_PYTHON to a Python that imports caffe."
-    glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | awk '{print $2}')
+    glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | awk '{print $2}' || true)
     [ -n "$glibc" ] && [ "$(printf '2.31\n%s\n' "$glibc" | sort -V | head -n 1)" = 2.31 ] ||
         fail "the C library is ${glibc:+glibc }${glibc:-not glibc}, and Debian's Caffe needs glibc 2.31 or newer; use conda, or set CAFFE_PYTHON."
     need_space "$ROOT" 1200
@@ -72,23 +72,23 @@ EOF
 }
 
 mirrors() { # print the archives to ask, likeliest first
+    local all
     if [ -n "${DEBIAN_MIRROR:-}" ]; then
         printf '%s\n' "${DEBIAN_MIRROR%/}"
         return
     fi
-    # apt itself reads .list and .sources files alike and prints what it would fetch.
-    apt-get --print-uris update 2>/dev/null |
-        sed -n "s#^'\(.*\)/dists/.*/InRelease'.*#\1#p" | awk '!seen[$0]++' |
-        { grep -E '/debian$' - || true; } | cat - <(apt-get --print-uris update 2>/dev/null |
-            sed -n "s#^'\(.*\)/dists/.*/InRelease'.*#\1#p") | awk '!seen[$0]++'
+    # apt reads .list and .sources files alike and prints what it would fetch.
+    all=$(apt-get --print-uris update 2>/dev/null | sed -n "s#^'\(.*\)/dists/.*/InRelease'.*#\1#p" || true)
+    { grep '/debian$' <<<"$all" || true; printf '%s\n' "$all"; } | awk '!seen[$0]++'
 }
 
 fetch_debs() {
     local missing mirror found='' name file specs=()
     missing=$(missing_debs)
     [ -n "$missing" ] || return 0
-    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
         fail "apt-get and dpkg-deb are needed to fetch Debian's Caffe and are not here; put conda or micromamba on the PATH, or set CAFFE_PYTHON to a Python that imports caffe."
+    fi
     KEYRING=${DEBIAN_KEYRING:-}
     for file in /usr/share/keyrings/debian-archive-keyring.{gpg,pgp}; do
         [ -n "$KEYRING" ] || [ ! -r "$file" ] || KEYRING=$file
@@ -118,7 +118,11 @@ fetch_debs() {
         specs+=("$name=${file//%3a/:}")
     done
     (cd "$DEBS" && APT_CONFIG=$APT/apt.conf apt-get -q download "${specs[@]}" >>"$LOG" 2>&1) ||
-        fail "fetching the Debian packages broke off; run this again to go on where it stopped (details in $LOG)."
+        if grep -qE "^E: (Version|Unable to locate|Can't find)" "$LOG"; then
+            fail "the archive $found has other versions than debian-11.lock names; try another DEBIAN_MIRROR (details in $LOG)."
+        else
+            fail "fetching the Debian packages broke off; check the network and run this again, it goes on where it stopped (details in $LOG)."
+        fi
     missing=$(missing_debs)
     [ -z "$missing" ] ||
         fail "$(head -n 1 <<<"$missing") is not what debian-11.lock says; try another DEBIAN_MIRROR (details in $LOG)."
@@ -127,20 +131,19 @@ fetch_debs() {
 
 unpack_debs() {
     local file lib=lib/x86_64-linux-gnu tree=$PARTIAL/unpacked
-    say "unpacking"
+    say "unpacking Caffe and its Python"
     rm -rf "$PARTIAL"
     mkdir -p "$tree" "$PARTIAL/bin"
-    locked | while read -r _ file; do
-        dpkg-deb --fsys-tarfile "$DEBS/$file" |
-            tar -xf - -C "$tree" --no-same-owner --exclude=./usr/share/doc --exclude=./usr/share/man \
-                --exclude=./usr/share/locale --exclude=./usr/lib/valgrind ||
-            fail "$file could not be unpacked; see whether the disk is full, and run this again."
+    for file in $(locked | awk '{print $2}'); do
+        dpkg-deb --fsys-tarfile "$DEBS/$file" 2>>"$LOG" |
+            tar -xf - -C "$tree" --no-same-owner --exclude=./usr/share/{doc,man,locale} 2>>"$LOG" ||
+            fail "$file could not be unpacked; see whether the disk is full, and run this again (details in $LOG)."
     done
     mv "$tree/usr/lib" "$PARTIAL/lib"
     [ ! -d "$tree/lib" ] || [ -L "$tree/lib" ] || cp -a "$tree/lib/." "$PARTIAL/lib/"
     mv "$tree/usr/bin/python3.9" "$tree/usr/bin/caffe" "$PARTIAL/bin/"
     # Debian's sitecustomize is a link into /etc, another Python's.
-    rm -f "$PARTIAL/lib/python3.9/sitecustomize.py"
+    rm -rf "$PARTIAL/lib/python3.9/sitecustomize.py" "$PARTIAL/lib/valgrind"
     # The two programs find their libraries from where they stand (RPATH also
     # holds for what those libraries load), so nothing has to be set in the
     # environment, nothing is inherited by other programs, and the checkout
@@ -155,24 +158,39 @@ unpack_debs() {
     echo "include-system-site-packages = false" >"$PARTIAL/pyvenv.cfg"
 }
 
-run_pip() { # run_pip ARGUMENTS: with the machine's pip configuration, but into this prefix
-    env -u PYTHONPATH -u PYTHONHOME -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT \
-        PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_NO_INPUT=1 PIP_CACHE_DIR="$CACHE/pip" PYTHONPATH="${PIP_WHEELS:-}" \
-        "$PARTIAL/bin/python" -m pip --disable-pip-version-check "$@" >>"$LOG" 2>&1
+run_pip() { # run_pip PIP ARGUMENTS: PIP is a wheel, or several joined by ":"
+    # The machine's pip configuration holds, except where it would install elsewhere.
+    env -u PYTHONHOME -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_NO_INPUT=1 \
+        PIP_CACHE_DIR="$CACHE/pip" PYTHONPATH="$1" \
+        "$PARTIAL/bin/python" -m pip --disable-pip-version-check "${@:2}" >>"$LOG" 2>&1
+}
+
+install_from_cache() { # without the network; fails where the cache lacks a wheel
+    local pip=$WHEELS/pip-24.0-py3-none-any.whl
+    [ -f "$pip" ] && grep -q "^pip==.*$(sha256sum "$pip" | cut -c1-64)" "$LOCK" &&
+        run_pip "$pip" install --no-index --find-links "$WHEELS" --no-deps --require-hashes \
+            --no-warn-script-location -r "$LOCK"
 }
 
 install_wheels() {
-    local lock=$HERE/requirements-py39.lock
-    PIP_WHEELS=$(printf '%s:' "$PARTIAL"/unpacked/usr/share/python-wheels/*.whl)
+    LOCK=$HERE/requirements-py39.lock
     mkdir -p "$WHEELS"
-    if ! run_pip install --no-index --find-links "$WHEELS" --no-deps --require-hashes --no-warn-script-location -r "$lock"; then
-        say "fetching $(grep -c == "$lock") Python packages (about 110 MB)"
+    say "installing the Python packages"
+    if ! install_from_cache; then
+        say "fetching $(grep -c == "$LOCK") Python packages (135 MB in all)"
         : >"$LOG"
-        run_pip download --no-deps --require-hashes --only-binary :all: --dest "$WHEELS" -r "$lock" ||
+        # Debian's own pip fetches (it would install into the user's home), the locked one installs.
+        if ! run_pip "$(printf '%s:' "$PARTIAL"/unpacked/usr/share/python-wheels/*.whl)" \
+            download --no-deps --require-hashes --only-binary :all: --dest "$WHEELS" -r "$LOCK"; then
+            if grep -q 'CERTIFICATE_VERIFY_FAILED' "$LOG"; then
+                fail "pip cannot verify the package index's certificate; install the package ca-certificates, or set PIP_CERT to a certificate bundle."
+            fi
             fail "pip could not fetch the Python packages; check the network and pip's configuration and run this again (details in $LOG)."
-        run_pip install --no-index --find-links "$WHEELS" --no-deps --require-hashes --no-warn-script-location -r "$lock" ||
+        fi
+        install_from_cache ||
             fail "pip could not install the Python packages; see whether the disk is full (details in $LOG)."
     fi
-    # Their command scripts would name the directory of the build; python -m runs them all.
-    rm -rf "$PARTIAL/local/bin" "$PARTIAL/unpacked"
+    # The command scripts would name the directory of the build; python -m runs them all.
+    # pip's own cache served to resume an interrupted download; the wheels themselves are kept.
+    rm -rf "$PARTIAL/local/bin" "$PARTIAL/unpacked" "$CACHE/pip"
 }

@@ -8,72 +8,101 @@
 # Three ways, tried in this order (CAFFE_FROM=existing|conda|debian forces one):
 #
 #   existing  CAFFE_PYTHON=/path/to/python, or the first python on the PATH,
-#             where that imports caffe and the listed packages
+#             where that imports caffe and the listed packages; its solver is
+#             looked for beside it and on the PATH, or CAFFE_COMMAND names it
 #   conda     micromamba, mamba or conda on the PATH: environment.yml
 #   debian    Debian 11's packages, unpacked, and pinned wheels from PyPI;
-#             DEBIAN_MIRROR=URL where apt's own sources have no Debian 11
+#             DEBIAN_MIRROR=URL where apt's own sources have no Debian 11,
+#             DEBIAN_KEYRING=FILE where Debian's keys lie elsewhere
 #
 # Run it again at any time: it resumes what was interrupted, and does nothing
-# where .caffe is already whole and built by these very files.
+# where .caffe is already whole and was built by these very files.
 set -euo pipefail
+export LC_ALL=C # what the tools print is read below
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 ROOT=$(dirname "$HERE")
 PREFIX=$ROOT/.caffe
-PARTIAL=$ROOT/.caffe.partial        # never taken for an environment
-CACHE=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/pycaffe-tools
-LOG=$CACHE/setup.log                # what the tools underneath said
+PARTIAL=$ROOT/.caffe.partial # never taken for an environment
+STAMP=$PREFIX/stamp          # written last: an environment without it is not whole
 
 say() { printf 'environment: %s\n' "$*" >&2; }
-fail() { say "$*"; exit 1; }
+fail() {
+    say "$*"
+    exit 1
+}
 
-# The stamp is written last, so an environment without it is not whole.
-STAMP=$PREFIX/stamp
 fingerprint() { (cd "$HERE" && cat ./*.sh check.py ./*.lock ../environment.yml | sha256sum | cut -d' ' -f1); }
-stamped() { sed -n "s/^$1: //p" "$STAMP" 2>/dev/null; }
+stamped() { sed -n "s/^$1: //p" "$STAMP" 2>/dev/null || true; }
 up_to_date() {
-    [ -x "$PREFIX/bin/python" ] && [ "$(stamped files)" = "$(fingerprint)" ] &&
+    [ "$(stamped files)" = "$(fingerprint)" ] &&
         { [ -z "${CAFFE_FROM:-}" ] || [ "$CAFFE_FROM" = "$(stamped from)" ]; } &&
-        { [ -z "${CAFFE_PYTHON:-}" ] || [ "$CAFFE_PYTHON" = "$(stamped python)" ]; }
+        { [ -z "${CAFFE_PYTHON:-}" ] || [ "$CAFFE_PYTHON" = "$(stamped python)" ]; } &&
+        "$PREFIX/bin/python" --version >/dev/null 2>&1
 }
-finish() { # finish FROM [PYTHON]
-    { echo "files: $(fingerprint)"; echo "from: $1"; echo "python: ${2:-}"; } >"$PREFIX/stamp.partial"
+finish() { # finish FROM [PYTHON]: the environment in place is whole
+    { echo "files: $(fingerprint)" && echo "from: $1" && echo "python: ${2:-}"; } >"$PREFIX/stamp.partial"
     mv "$PREFIX/stamp.partial" "$STAMP"
-    say "ready: $("$PREFIX/bin/python" "$HERE/check.py" --summary), in .caffe"
+    say "ready in .caffe: $("$PREFIX/bin/python" "$HERE/check.py" --summary)"
 }
-install_partial() { # the finished $PARTIAL becomes .caffe in one rename
+install_partial() { # the finished .caffe.partial becomes .caffe
     rm -rf "$PARTIAL.old"
     if [ -e "$PREFIX" ]; then mv "$PREFIX" "$PARTIAL.old"; fi
     mv "$PARTIAL" "$PREFIX"
 }
 need_space() { # need_space DIRECTORY MEGABYTES
-    local free; free=$(df -Pm "$1" 2>/dev/null | awk 'NR==2 {print $4}')
+    local free
+    free=$(df -Pm "$1" 2>/dev/null | awk 'NR==2 {print $4}')
     [ -z "$free" ] || [ "$free" -ge "$2" ] ||
         fail "$1 has $free MB free and $2 MB are needed; free some space and run this again."
 }
+check() { # check PYTHON: has it everything? (the outer redirection is for what bash says of a crash)
+    { "$1" "$HERE/check.py" >"$LOG" 2>&1; } 2>/dev/null
+}
+last_words() { # of the program that wrote to the log
+    local words
+    words=$(tail -n 1 "$LOG")
+    printf '%s' "${words:-it ended without a word, as a crash does.}"
+}
 
-if up_to_date; then exit 0; fi
+if up_to_date; then
+    touch -c "$STAMP" # for make, which compares times
+    exit 0
+fi
 case ${CAFFE_FROM:-} in '' | existing | conda | debian) ;;
 *) fail "CAFFE_FROM is '$CAFFE_FROM'; it may be existing, conda or debian." ;; esac
 
+CACHE=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/pycaffe-tools
 mkdir -p "$CACHE" 2>/dev/null && [ -w "$CACHE" ] ||
     fail "the download cache $CACHE cannot be written; set XDG_CACHE_HOME to a directory that can."
 [ -w "$ROOT" ] || fail "$ROOT cannot be written; use a checkout of your own."
-: >"$LOG"
+CACHE=$(cd "$CACHE" && pwd -P)
+LOG=$CACHE/setup.log # what the programs underneath say
 
-# One at a time: the lock is this very file, so nothing is left behind.
-exec 9<"$HERE/setup.sh"
-if command -v flock >/dev/null && ! flock -n 9 2>/dev/null; then
-    say "another set-up of this checkout is running; waiting for it."
-    flock 9
-    if up_to_date; then exit 0; fi
-fi
+# One at a time, in this checkout (the lock is this very file) and in the cache.
+exec 8<"$HERE/setup.sh" 9>>"$CACHE/lock"
+for lock in 8 9; do
+    if command -v flock >/dev/null && ! flock -n $lock; then
+        say "another set-up is running; waiting for it."
+        flock $lock
+    fi
+done
+if up_to_date; then exit 0; fi
+: >"$LOG"
 rm -rf "$PARTIAL.old"
 
+# shellcheck source=/dev/null
 . "$HERE/existing.sh"
+# shellcheck source=/dev/null
 . "$HERE/conda.sh"
+# shellcheck source=/dev/null
 . "$HERE/debian.sh"
 
+# What .caffe came from once, it comes from again when these files change.
+if [ -z "${CAFFE_FROM:-}${CAFFE_PYTHON:-}" ]; then
+    CAFFE_FROM=$(stamped from)
+    CAFFE_PYTHON=$(stamped python)
+fi
 case ${CAFFE_FROM:-auto} in
 existing) from_existing "${CAFFE_PYTHON:-python3}" ;;
 conda) from_conda ;;
