@@ -13,6 +13,7 @@ from .errors import UserError
 from .files import PathLike, read_json
 from .model import Normalisation
 from .networks import PATCH_SIZE
+from .volume_writers import create_reserved_dataset, reserve_space
 
 INFO = "patches.json"
 FORMAT = 1
@@ -39,11 +40,13 @@ class ShardWriter:
     def __enter__(self) -> "ShardWriter":
         import h5py
 
+        for file, rows in zip(self.files, self.rows):
+            with h5py.File(self._folder / file, "w") as handle:
+                create_reserved_dataset(handle, "data", (rows, 1, PATCH_SIZE, PATCH_SIZE), np.float32)
+                create_reserved_dataset(handle, "label", (rows,), np.float32)
+            reserve_space(self._folder / file)
         with ExitStack() as stack:
-            self._handles = [stack.enter_context(h5py.File(self._folder / file, "w")) for file in self.files]
-            for handle, rows in zip(self._handles, self.rows):
-                handle.create_dataset("data", (rows, 1, PATCH_SIZE, PATCH_SIZE), np.float32)
-                handle.create_dataset("label", (rows,), np.float32)
+            self._handles = [stack.enter_context(h5py.File(self._folder / file, "r+")) for file in self.files]
             self._stack = stack.pop_all()
         return self
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 import re
 import shutil
 from contextlib import ExitStack
@@ -142,6 +143,37 @@ def _disk_error(path: str, error: BaseException) -> BaseException:
     return error
 
 
+def reserve_space(path: PathLike) -> None:
+    """Give all bytes of a file, which may be mostly a hole, a place on the disk now.
+
+    A disk that is full is then an error before the work and not in the middle
+    of it, where the HDF5 library does not survive it.
+
+    Raises
+    ------
+    OSError : no space left.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with open(path, "r+b") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
+        except OSError as error:        # file systems without it: the writes will tell
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+
+
+def create_reserved_dataset(group: Any, name: str, shape: Sequence[int], dtype: Any) -> Any:
+    """An HDF5 dataset in one block whose place in the file is fixed at once, for :func:`reserve_space`."""
+    from h5py import h5d, h5p
+
+    layout = h5p.create(h5p.DATASET_CREATE)
+    layout.set_layout(h5d.CONTIGUOUS)
+    layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5d.FILL_TIME_NEVER)   # what was never written in a new file is a hole, that is zeros
+    return group.create_dataset(name, tuple(shape), dtype, dcpl=layout)
+
+
 # TIFF
 
 def _create_tiff(stack: ExitStack, file: Path, inner: Optional[str], shape: Tuple[int, int, int], dtype: np.dtype,
@@ -155,6 +187,7 @@ def _create_tiff(stack: ExitStack, file: Path, inner: Optional[str], shape: Tupl
     with tifffile.TiffWriter(temporary, byteorder=">", imagej=imagej, ome=not imagej, bigtiff=not imagej) as tif:
         start, _ = tif.write(shape=shape, dtype=dtype, photometric="minisblack", metadata=metadata,
                              returnoffset=True, **options)
+    reserve_space(temporary)
     stream = stack.enter_context(open(temporary, "r+b", buffering=0))
     length = shape[1] * shape[2] * dtype.itemsize
 
@@ -202,8 +235,20 @@ def _create_hdf5(stack: ExitStack, file: Path, inner: Optional[str], shape: Tupl
     name = inner or ("/probabilities" if dtype.kind == "f" else "/volume")
     if file.exists():
         _refuse_other_datasets(file, name)
-    handle = stack.enter_context(h5py.File(stack.enter_context(atomic_file(file)), "w"))
-    data = handle.create_dataset(name, shape, dtype, chunks=(1, min(shape[1], 512), min(shape[2], 512)))
+    temporary = stack.enter_context(atomic_file(file))
+    with h5py.File(temporary, "w") as handle:
+        data = create_reserved_dataset(handle, name, shape, dtype)
+        _describe_hdf5(data, pixel_size, description)
+    reserve_space(temporary)
+    data = stack.enter_context(h5py.File(temporary, "r+"))[name]
+
+    def write(z: int, image: np.ndarray) -> None:
+        data[z] = image
+
+    return write
+
+
+def _describe_hdf5(data: Any, pixel_size: PixelSize, description: str) -> None:
     for number, letter in enumerate("zyx"):
         data.dims[number].label = letter
     data.attrs["axistags"] = json.dumps({"axes": [
@@ -214,11 +259,6 @@ def _create_hdf5(stack: ExitStack, file: Path, inner: Optional[str], shape: Tupl
         data.attrs["element_size_um"] = np.array(pixel_size, np.float64) / 1000     # plant-seg: um, z y x
     if description:
         data.attrs["description"] = description
-
-    def write(z: int, image: np.ndarray) -> None:
-        data[z] = image
-
-    return write
 
 
 def _refuse_other_datasets(file: Path, name: str) -> None:

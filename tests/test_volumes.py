@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -257,6 +259,21 @@ def test_slice_whose_bytes_are_damaged_does_not_hide_the_others(tmp_path):
     assert [image is not None for image in found] == [True, True, False, True, True]
 
 
+def test_last_slice_of_a_cut_file_is_called_truncated(tmp_path):
+    # One strip a page, each behind its header, as libtiff and Fiji's compressed TIFFs have it.
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for image in stack():
+            tif.write(image, compression="zlib", metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        end = tif.pages[4].dataoffsets[0] + tif.pages[4].databytecounts[0]
+    with open(tmp_path / "a.tif", "r+b") as stream:
+        stream.truncate(end - 1)
+    with open_volume(tmp_path / "a.tif") as volume:
+        np.testing.assert_array_equal(volume.read(3), stack()[3])
+        with pytest.raises(UserError, match="slice 4 .* truncated"):
+            volume.read(4)
+
+
 def test_damaged_slice_of_a_folder_does_not_hide_the_others(tmp_path):
     for z in range(4):
         tifffile.imwrite(tmp_path / f"{z}.tif", stack()[z])
@@ -465,6 +482,25 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(tmp_path):
             create_volume(tmp_path / name, SHAPE, dtype)
     with pytest.raises(UserError, match="GB"):
         create_volume(tmp_path / "a.tif", (10 ** 6, 10 ** 6, 10 ** 6), "uint8")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["a.tif", "a.h5", "bigtiff"])
+def test_space_on_the_disk_is_taken_before_the_work(tmp_path, monkeypatch, kind):
+    if not hasattr(os, "posix_fallocate"):
+        pytest.skip("this system cannot reserve space")
+    path = tmp_path / kind_of_output(kind, monkeypatch)
+    with create_volume(path, (50, 256, 256), "float32"):
+        taken = sum(file.stat().st_blocks * 512 for file in tmp_path.iterdir())
+        assert taken >= 50 * 256 * 256 * 4
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path.unlink()
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        create_volume(path, SHAPE, "float32")
     assert list(tmp_path.iterdir()) == []
 
 
