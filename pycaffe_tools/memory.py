@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from . import engines
 from .errors import UserError
@@ -26,6 +26,8 @@ PATCH_TILE = 64
 
 SMALLEST_SHARED_TILE = 64
 """Below this side, fewer workers are better: a tile of 32 computes four times its own area."""
+
+_OWN_STEP = 32_000_000
 
 BYTES_PER_WORKER = 10**9
 """Memory that a worker may take where the user does not say, see :func:`default_limit`."""
@@ -69,14 +71,29 @@ def available_memory() -> int:
         found = [int(fields["MemAvailable"].split()[0]) * 1024]
     except (OSError, KeyError, ValueError):
         pass
-    for limit, used in (("memory.max", "memory.current"),
-                        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
-        try:
-            group = Path("/sys/fs/cgroup")
-            found.append(int((group / limit).read_text()) - int((group / used).read_text()))
-        except (OSError, ValueError):
-            pass
+    for group in _control_groups():
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            try:
+                found.append(int((group / limit).read_text()) - int((group / used).read_text()))
+            except (OSError, ValueError):       # not of this version, or "max": no limit
+                pass
     return max(min(found), 10**8)
+
+
+def _control_groups() -> List[Path]:
+    """Folders of this process' Linux control groups and those around them, which may limit its memory."""
+    found = []
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            root = Path("/sys/fs/cgroup") / controllers
+            inner = root / path.lstrip("/")
+            found += [inner] + [outer for outer in inner.parents if root == outer or root in outer.parents]
+    return found
 
 
 def default_limit(workers: int) -> int:
@@ -163,7 +180,7 @@ def _tile_text(tile: Optional[Pair]) -> str:
     return f" with tiles of {tile[0]}x{tile[1]}" if tile else ""
 
 
-def _sizes(engine: str, graph: NetGraph, job: Job, count: int):
+def _sizes(engine: str, graph: NetGraph, job: Job, count: int) -> Iterator[Pair]:
     """Tile sizes to try, the best first."""
     allowed = 1 << 62
     last = None
@@ -199,7 +216,9 @@ def _predict(engine: str, graph: NetGraph, job: Job, size: Pair, count: int, lim
     # The slice and its mirrored copy; probabilities, their rounded form and mask; an overlay's float32 and colours.
     one = 2 * read * job.itemsize + kept * (4 + 1 + 1) + (kept * (4 + 4 + 3 + 3) if job.overlay else 0) + read
     messages = 3 * (size[0] + 32) * (size[1] + 32) * (job.itemsize + 4)
-    own = job.own_bytes + min(slices_in_memory(count, tiles), max(job.slices, 1)) * one + count * messages
+    # What is still to be loaded (matplotlib for overlays), and a step so coarse that equal jobs get equal plans.
+    own = job.own_bytes + (80_000_000 if job.overlay else 16_000_000)
+    own = -(-own // _OWN_STEP) * _OWN_STEP + min(slices_in_memory(count, tiles), max(job.slices, 1)) * one + count * messages
     return Plan(engine, size, count, tiles, own, engines.predicted_bytes(engine, graph, size), limit)
 
 

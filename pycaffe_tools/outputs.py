@@ -18,6 +18,7 @@ from .calibration import PixelSize
 from .commandline import parse_slices
 from .errors import UserError
 from .files import PathLike, read_json, write_json
+from .progress import Progress
 from .slice_store import SliceStore, differences
 from .volumes import create_volume, open_volume
 from .volume_writers import split_dataset
@@ -87,8 +88,9 @@ def assemble(store: SliceStore, out: PathLike, content: str, slices: Sequence[in
     """
     hashes: Dict[str, Optional[str]] = {}
     with create_volume(out, (len(slices),) + tuple(shape), dtype, pixel_size, DESCRIPTIONS[content],
-                       force=force) as writer:
+                       force=force) as writer, Progress(len(slices), "writing") as progress:
         for place, z in enumerate(slices):
+            progress.update(place)
             if z in failed:
                 writer.write(place, np.zeros(tuple(shape), dtype))
                 hashes[str(z)] = None
@@ -96,6 +98,7 @@ def assemble(store: SliceStore, out: PathLike, content: str, slices: Sequence[in
             result = store.load(z)
             writer.write(place, getattr(result, content))
             hashes[str(z)] = result.grey_sha256
+        progress.update(len(slices))
     return hashes
 
 

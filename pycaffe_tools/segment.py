@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import List, Optional, Tuple
 
 import click
@@ -21,7 +22,8 @@ def segment(request: Request) -> Summary:
     ------
     UserError : what the user can put right; nothing half-written takes an output's name.
     """
-    return Segmentation(request).run()
+    with closing(Segmentation(request)) as work:
+        return work.run()
 
 
 def table(summary: Summary) -> List[str]:

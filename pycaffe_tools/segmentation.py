@@ -12,7 +12,9 @@ the number of slices, and whatever interrupts the work, the same command goes on
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -183,15 +185,17 @@ class Segmentation:
         sizes = ", ".join(f"{axis} {size:g} nm" if size else f"{axis} unknown"
                           for axis, size in zip("zyx", volume.pixel_size))
         todo = len(self.slices) - len(self.skipped)
+        disk = 0 if self.complete else self.disk_bytes(todo)
         return [
             f"input    {volume.path}: {volume.shape[0]} slices of {volume.shape[1]} x {volume.shape[2]}, "
             f"{volume.dtype.name}; pixel size {sizes}",
             f"model    {model.directory} ({model.name}), threshold {self.threshold:g}",
             f"region   {self.region.shape[0]} x {self.region.shape[1]} of each slice",
             f"engine   {plan.engine} ({self.request.mode}), tiles of {plan.tile[0]}x{plan.tile[1]} ({plan.tiles} a slice), "
-            f"{plan.workers} workers of one thread",
+            f"{plan.workers} worker{'s' if plan.workers > 1 else ''} of one thread",
             f"memory   predicted peak {size_text(plan.peak)} of {size_text(plan.limit)} allowed: "
             f"{plan.workers} x {size_text(plan.worker_bytes)} for workers, {size_text(plan.own_bytes)} for this process",
+            f"disk     {size_text(disk)} for results slice by slice and outputs together",
             f"slices   {todo} to do, {len(self.skipped)} finished before"]
 
     # -- the work --------------------------------------------------------------------------------------------
@@ -202,26 +206,48 @@ class Segmentation:
         if self.complete:
             return Summary([], self.slices, {}, [])
         todo = [z for z in self.slices if z not in set(self.skipped)]
+        self._probe_outputs(len(todo))
         with self.store as store:
-            store.begin(self.manifest, request.force)
-            self._probe_outputs()
-            completed, failed = self._compute(todo) if todo else ([], {})
-            written: List[str] = []
-            if not failed or (request.incomplete and len(failed) < len(self.slices)):
-                written = self._write_outputs(failed)
-        if written and not failed:
-            store.remove()
+            try:
+                store.begin(self.manifest, request.force)
+                completed, failed = self._compute(todo) if todo else ([], {})
+                written: List[str] = []
+                if not failed or (request.incomplete and len(failed) < len(self.slices)):
+                    written = self._write_outputs(failed)
+                if written and not failed:
+                    store.remove()
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise UserError(f"{store.folder}: the disk is full; what is finished is kept there, "
+                                    f"free some space and run the same command again") from error
+                raise
+            finally:
+                store.remove_if_empty()
         return Summary(completed, self.skipped, failed, written)
+
+    def close(self) -> None:
+        """Close the input."""
+        self.volume.close()
 
     def _outputs(self) -> List[Tuple[str, str, str]]:
         """Path, content and data type of each volume to be written, the probabilities last: they tell that all is done."""
         masks = [(self.request.mask_out, MASK, "uint8")] if self.request.mask_out else []
         return masks + [(self.request.out, PROBABILITY, self.request.dtype)]
 
-    def _probe_outputs(self) -> None:
+    def _probe_outputs(self, todo: int) -> None:
         """Run into now what would stop the writing of the outputs after hours: name, rights, room on the disk."""
         for path, _, dtype in self._outputs():
             create_volume(path, (len(self.slices),) + self.region.shape, dtype, force=True).discard()
+        needed, free = self.disk_bytes(todo), shutil.disk_usage(self.store.folder.parent).free
+        if needed > free:
+            raise UserError(f"{self.store.folder.parent}: the disk has {free / 1e9:.3g} GB left, and results slice by "
+                            f"slice and the outputs together need {needed / 1e9:.3g} GB; free some space, choose "
+                            f"another place, or say --dtype uint8")
+
+    def disk_bytes(self, todo: int) -> int:
+        """Room needed beside the output: results of the slices to do, and the outputs made from all of them."""
+        pixel = sum(np.dtype(dtype).itemsize for _, _, dtype in self._outputs())
+        return self.region.shape[0] * self.region.shape[1] * pixel * (todo + len(self.slices))
 
     def _write_outputs(self, failed: Dict[int, str]) -> List[str]:
         for path, content, dtype in self._outputs():

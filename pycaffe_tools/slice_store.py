@@ -16,7 +16,6 @@ A killed process or a full disk leaves whole slices and nothing else.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -92,9 +91,9 @@ class SliceStore:
 
     @property
     def manifest(self) -> Optional[Dict[str, Any]]:
-        """What an earlier run was asked for; None if there was none."""
+        """What an earlier run was asked for; None if there was none, or it has finished no slice."""
         path = self.folder / MANIFEST
-        return read_json(path) if path.exists() else None
+        return read_json(path) if path.exists() and any(self.folder.glob("*.npz")) else None
 
     def begin(self, manifest: Mapping[str, Any], force: bool = False) -> None:
         """Take the folder for this process, and check or write its manifest.
@@ -138,23 +137,12 @@ class SliceStore:
         return self.folder / f"{z:06d}.npz"
 
     def save(self, z: int, result: SliceResult) -> None:
-        """Keep a slice's result, whole or not at all.
-
-        Raises
-        ------
-        UserError : the disk is full.
-        """
+        """Keep a slice's result, whole or not at all."""
         arrays = {"probability": result.probability, "grey_sha256": np.array(result.grey_sha256)}
         if result.mask is not None:
             arrays["mask"] = result.mask
-        try:
-            with atomic_file(self._path(z)) as temporary:
-                np.savez(temporary, **arrays)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(f"{self.folder}: the disk is full; what is finished is kept there, "
-                                f"free some space and run the same command again") from error
-            raise
+        with atomic_file(self._path(z)) as temporary:
+            np.savez(temporary, **arrays)
 
     def load(self, z: int) -> SliceResult:
         """A slice's result."""
@@ -163,17 +151,9 @@ class SliceStore:
                                str(file["grey_sha256"]))
 
     def finished(self, slices: List[int]) -> List[int]:
-        """Those of ``slices`` whose result is there and whole; damaged files are removed."""
-        found = []
-        for z in slices:
-            path = self._path(z)
-            if not path.exists():
-                continue
-            if zipfile.is_zipfile(path):        # its end is there, so all before it is: files appear when whole
-                found.append(z)
-            else:
-                path.unlink()
-        return found
+        """Those of ``slices`` whose result is there and whole."""
+        # A zip file's directory stands at its end, so a file that was cut off by other hands is noticed.
+        return [z for z in slices if zipfile.is_zipfile(self._path(z))]
 
     def check_grey_values(self, slices: List[int], read: Callable[[int], np.ndarray], where: str) -> None:
         """Compare the input's grey values with those that finished slices were made from.
@@ -194,5 +174,10 @@ class SliceStore:
                                 f"was made from; put the input back, or say --force to begin anew")
 
     def remove(self) -> None:
-        """Delete the folder, when its results have gone into the output."""
+        """Delete the folder, when its results have gone into the output, or there are none."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def remove_if_empty(self) -> None:
+        """Delete the folder if no slice was finished; left alone while it is another process' own."""
+        if self._lock is not None and not any(self.folder.glob("*.npz")):
+            self.remove()

@@ -20,12 +20,14 @@ import tempfile
 import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Callable, List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, Tuple
 
 import numpy as np
 
 from .errors import UserError
-from .slice_queue import SliceQueue
+
+if TYPE_CHECKING:              # not in the workers, whose memory is counted
+    from .slice_queue import SliceQueue
 
 DEATHS_IN_A_ROW = 3
 """After so many processes that ended without a result, something is wrong with more than one tile."""
@@ -151,7 +153,11 @@ def serve(connection: Connection) -> None:
             grey = connection.recv()
         except (EOFError, ConnectionError):
             return
-        connection.send(("done", engine.predict(normalisation.apply(grey))))
+        result = engine.predict(normalisation.apply(grey))
+        try:
+            connection.send(("done", result))
+        except ConnectionError:
+            return              # the parent was killed
 
 
 def run_workers(queue: SliceQueue, settings: Settings, count: int, report: Callable[[int], None]) -> None:
