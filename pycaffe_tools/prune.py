@@ -178,17 +178,13 @@ def check_same_normalisation(source: Model, database: Database) -> None:
 
 def _choose(pruner: Pruner, network: Optional[str], counts: Optional[str], target_parameters: Optional[float],
             max_accuracy_drop: Optional[float], database: Database) -> Choice:
-    given = [option for option in (network, counts, target_parameters, max_accuracy_drop) if option is not None]
-    if len(given) != 1:
-        raise UserError("prune: say what to prune to by exactly one of NET, --counts, --target-parameters and "
-                        "--max-accuracy-drop")
     if network is not None:
         return Choice(networks.counts_of(network), f"{network} of Table 1")
     if counts is not None:
         return Choice(parse_counts(counts), "counts as given")
     if target_parameters is not None:
         return within_parameters(pruner, target_parameters)
-    return within_accuracy_drop(pruner, max_accuracy_drop, database)
+    return within_accuracy_drop(pruner, max_accuracy_drop or 0.0, database)
 
 
 @click.command(context_settings=OPTIONS)
@@ -224,6 +220,9 @@ def cli(network: Optional[str], source: Path, data: Path, out: Path, counts: Opt
 
     Every step is on disk before the next: killed, the same command goes on.
     """
+    if sum(target is not None for target in (network, counts, target_parameters, max_accuracy_drop)) != 1:
+        raise click.UsageError("say what to prune to by exactly one of NET, --counts, --target-parameters and "
+                               "--max-accuracy-drop")
     refuse_existing(out, force)
     trained, database = open_model(source), open_database(data)
     check_same_normalisation(trained, database)

@@ -9,10 +9,7 @@ from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from .caffe_runtime import forward_patches, import_caffe, load_net
-try:
-    from .metrics import best_threshold
-except ImportError:
-    best_threshold = lambda *a, **k: (0.5, 0.5)
+from .metrics import best_threshold
 from .netgraph import NetGraph
 from .patches import Database, read_rows
 from .progress import Progress

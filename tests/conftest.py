@@ -35,3 +35,15 @@ def em_data():
     if not folder.is_dir():
         pytest.skip("real EM data is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory):
+    """A small patch database of a synthetic volume: 600 training and 200 validation patches."""
+    from pycaffe_tools.patch_sampling import Pair
+    from pycaffe_tools.patches import make_database
+    from pycaffe_tools.synth import write_synthetic
+    folder = tmp_path_factory.mktemp("volume")
+    write_synthetic(folder / "synth", slices=4, size=128, seed=0)
+    pair = Pair(str(folder / "synth" / "raw.tif"), str(folder / "synth" / "membranes.tif"), val_slices="3:4")
+    return make_database([pair], folder / "patches", "membrane", train=600, val=200)

@@ -1,0 +1,201 @@
+"""Pruning: the greedy order of Eq. 2 and 3, the written models, budgets, and a kill in the middle."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.caffe
+
+from pycaffe_tools import networks  # noqa: E402
+from pycaffe_tools.budget import counts_at, parse_counts, tolerances, within_accuracy_drop, within_parameters  # noqa: E402
+from pycaffe_tools.caffe_runtime import forward_patches, load_net, random_weights  # noqa: E402
+from pycaffe_tools.errors import UserError  # noqa: E402
+from pycaffe_tools.model import finish_model, open_model  # noqa: E402
+from pycaffe_tools.netgraph import read_net, read_weights, write_weights  # noqa: E402
+from pycaffe_tools.ordering import Ordering, Step, draw_sample  # noqa: E402
+from pycaffe_tools.prune import Pruner, write_pruned  # noqa: E402
+
+COUNTS = {"c1": 6, "c2": 5, "c3": 4, "fc4": 5}
+
+
+@pytest.fixture(scope="module")
+def source(database, tmp_path_factory):
+    """A model of the paper's architecture with few features and random weights."""
+    folder = tmp_path_factory.mktemp("models") / "small"
+    folder.mkdir()
+    (folder / "deploy.prototxt").write_text(networks.deploy_prototxt(COUNTS, "small"))
+    (folder / "train_val.prototxt").write_text(networks.train_val_prototxt(COUNTS, "small"))
+    net = read_net(folder / "deploy.prototxt")
+    write_weights(folder / "weights.caffemodel", net, random_weights(net, seed=3))
+    return finish_model(folder, name="small", normalisation=database.normalisation._asdict(), patch_size=32,
+                        pixel_size_nm=[5, 5, 5], counts=COUNTS, threshold=0.5, validation={"accuracy": 0.5},
+                        provenance={})
+
+
+@pytest.fixture(scope="module")
+def pruner(source, database):
+    return Pruner(source, draw_sample(database, 2, 20, seed=5), workers=1)
+
+
+@pytest.fixture(scope="module")
+def pruned(pruner, database, tmp_path_factory):
+    out = tmp_path_factory.mktemp("pruned") / "half"
+    return write_pruned(out, "half", pruner, pruner.prune({"c1": 3, "c2": 5, "c3": 2, "fc4": 2}), database)
+
+
+def test_each_step_is_the_cheapest_removal_by_plain_pycaffe(pruned, source, database):
+    """Recomputes Eq. 2 and 3 from pruning.json alone: rows, removed features, and a net run for each candidate."""
+    from pycaffe_tools.patches import read_rows
+    record = json.loads((pruned.directory / "pruning.json").read_text())
+    data, labels = read_rows(database.train, record["rows"])
+    weights = source.load_weights()
+    net = load_net(source.net().with_batch(len(data)), weights)
+
+    def loss_without(removed):
+        for layer, features in removed.items():
+            for blob, original in zip(net.params[layer], weights[layer]):
+                blob.data[...] = original
+                blob.data[features] = 0
+        probability = forward_patches(net, data)[np.arange(len(data)), labels.astype(int)]
+        return -np.mean(np.log(probability.astype(np.float64)))
+
+    removed = {layer: [] for layer in COUNTS}
+    assert [entry["layer"] for entry in record["layers"]] == list(COUNTS)
+    for entry in record["layers"]:
+        layer = entry["layer"]
+        assert entry["loss_before"] == pytest.approx(loss_without(removed), rel=1e-5)
+        for step in entry["steps"]:
+            candidates = [feature for feature in range(COUNTS[layer]) if feature not in removed[layer]]
+            losses = {f: loss_without({**removed, layer: removed[layer] + [f]}) for f in candidates}
+            ranked = sorted(losses, key=losses.get)
+            assert step["loss"] == pytest.approx(losses[step["feature"]], rel=1e-5)
+            assert losses[step["feature"]] <= losses[ranked[0]] * (1 + 1e-6)
+            if len(ranked) > 1:
+                assert step["margin"] == pytest.approx(losses[ranked[1]] - losses[ranked[0]], abs=1e-6)
+            removed[layer].append(step["feature"])
+
+
+def test_masked_and_slim_model_are_one_function(pruned, database):
+    from pycaffe_tools.patches import read_rows
+    data, _ = read_rows(database.val, range(40))
+    outputs = []
+    for prototxt, caffemodel in (("masked.prototxt", "masked.caffemodel"), ("deploy.prototxt", "weights.caffemodel")):
+        net = load_net(read_net(pruned.directory / prototxt).with_batch(40),
+                       read_weights(pruned.directory / caffemodel))
+        outputs.append(forward_patches(net, data))
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
+    slim = read_net(pruned.directory / "deploy.prototxt")
+    assert [slim.layer(name).num_output for name in COUNTS] == [3, 5, 2, 2]
+    assert slim.name == "half" and pruned.counts == {"c1": 3, "c2": 5, "c3": 2, "fc4": 2}
+
+
+def test_the_slim_model_can_be_retrained(pruned, database, tmp_path):
+    from pycaffe_tools.train import train
+    retrained = train(str(pruned.directory), database.directory, tmp_path / "again", weights=pruned.directory,
+                      max_iter=2)
+    assert retrained.counts == pruned.counts and retrained.info["provenance"]["step"] == "retrain"
+
+
+def test_networks_share_the_orderings_of_equal_layers(pruner, source):
+    pruner.prune({"c1": 3, "c2": 3})
+    cache = source.directory / "orderings"
+    before = {path: path.read_bytes() for path in cache.iterdir()}
+    pruner.prune({"c1": 3, "c2": 4, "fc4": 1})
+    assert all(path.read_bytes() == content for path, content in before.items() if not path.name.startswith("fc4"))
+    assert len([path for path in cache.iterdir() if path.name.startswith("c1")]) == 1
+
+
+def test_a_killed_pruning_leaves_no_model_and_ends_with_the_same_steps(source, database, tmp_path):
+    def command(out, cache):
+        return [sys.executable, "-m", "pycaffe_tools.prune", "--counts", "c1=1,c2=1,c3=1,fc4=1", "--from",
+                str(source.directory), "--data", str(database.directory), "--out", str(out), "--batches", "4",
+                "--batch-size", "100", "--plain", "--cache", str(cache)]
+
+    process = subprocess.Popen(command(tmp_path / "killed", tmp_path / "a"), stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.time() + 60
+        while time.time() < deadline and not any(path.stat().st_size > 500 for path in (tmp_path / "a").glob("*")):
+            time.sleep(0.02)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (tmp_path / "killed").exists()
+    for out, cache in (("killed", "a"), ("whole", "b")):
+        result = subprocess.run(command(tmp_path / out, tmp_path / cache), stderr=subprocess.PIPE,
+                                stdout=subprocess.PIPE, universal_newlines=True)
+        assert result.returncode == 0, result.stderr
+    for name in ("pruning.json", "model.json", "weights.caffemodel", "masked.caffemodel"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
+    again = subprocess.run(command(tmp_path / "whole", tmp_path / "b"), stderr=subprocess.PIPE, universal_newlines=True)
+    assert again.returncode == 1 and "exists already" in again.stderr
+
+
+@pytest.mark.parametrize("counts, sentence", [
+    ({"c1": 7}, "has 6 features there"), ({"c1": 0}, "keep 1 to 6"), ({"fc5": 1}, "no such layer"),
+])
+def test_counts_that_cannot_be_are_refused(pruner, counts, sentence):
+    with pytest.raises(UserError, match=sentence):
+        pruner.prune(counts)
+
+
+def test_a_database_with_another_normalisation_is_refused(source, database):
+    from pycaffe_tools.model import Normalisation
+    from pycaffe_tools.prune import check_same_normalisation
+    other = database._replace(normalisation=Normalisation(1.0, 2.0))
+    check_same_normalisation(source, database)
+    with pytest.raises(UserError, match="normalised"):
+        check_same_normalisation(source, other)
+
+
+# -- budgets -----------------------------------------------------------------------------------------------------
+
+def order(layer, losses, before=1.0):
+    steps = [Step(feature, loss, None, None) for feature, loss in enumerate(losses)]
+    return Ordering(layer, "loss", len(losses), [], 1, 1, 0, {}, "", "", before, steps)
+
+
+def test_counts_follow_from_one_tolerance_worked_by_hand():
+    orderings = [order("flat", [0.9, 1.1, 1.1, 5.0]), order("steep", [2.0, 1.5, 9.0])]
+    # Increases over 1.0: flat -0.1, 0.1, 0.1; steep 1.0, 0.5 (highest so far 1.0); the last feature never goes.
+    assert tolerances(orderings) == pytest.approx([0, 0.1, 1.0])
+    assert counts_at(orderings, 0.0) == {"flat": 3, "steep": 3}
+    assert counts_at(orderings, 0.1000001) == {"flat": 1, "steep": 3}
+    assert counts_at(orderings, 1.0) == {"flat": 1, "steep": 1}
+
+
+def test_counts_are_read_as_written():
+    assert parse_counts("c1=30, c2=20") == {"c1": 30, "c2": 20}
+    with pytest.raises(UserError, match="c1=30,c2=20"):
+        parse_counts("c1:30")
+
+
+def test_a_share_of_the_parameters_is_kept_at_most(pruner, database, tmp_path):
+    choice = within_parameters(pruner, 0.6)
+    made = write_pruned(tmp_path / "out", "x", pruner, pruner.prune(choice.counts), database, reason=choice.reason)
+    assert made.net().parameter_count() <= 0.6 * pruner.net.parameter_count()
+    with pytest.raises(UserError, match="one feature left in each layer"):
+        within_parameters(pruner, 0.001)
+
+
+def test_an_accuracy_drop_is_kept(pruner, database, tmp_path):
+    from pycaffe_tools.validation import validate
+    full = validate(pruner.net, pruner.weights, database).accuracy
+    choice = within_accuracy_drop(pruner, 2.0, database)
+    made = write_pruned(tmp_path / "out", "x", pruner, pruner.prune(choice.counts), database)
+    assert 100 * (full - made.info["validation"]["accuracy"]) <= 2.0 + 1e-6
+
+
+def test_exactly_one_target_is_asked_for(source, database, tmp_path):
+    base = [sys.executable, "-m", "pycaffe_tools.prune", "--from", str(source.directory), "--data",
+            str(database.directory), "--out", str(tmp_path / "out")]
+    for extra in ([], ["N7", "--counts", "c1=1"]):
+        result = subprocess.run(base + extra, stderr=subprocess.PIPE, universal_newlines=True)
+        assert result.returncode == 2 and "exactly one of" in result.stderr
+    assert open_model(source.directory).counts == COUNTS
