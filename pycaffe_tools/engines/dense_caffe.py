@@ -1,0 +1,70 @@
+"""The exact dense net in stock Caffe."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..caffe_runtime import check_weights, load_net
+from ..dense import kernels, make_plan
+from ..netgraph import NetGraph
+from . import Engine, Tile, Weights
+from .caffe_printer import OUTPUT, dense_net, dense_weights
+
+TILE_SIDES = (192, 160, 128, 112, 96, 80, 64, 48, 32, 16)
+
+# A process with numpy and pycaffe loaded, before any net.
+_BASE_BYTES = 110_000_000
+
+
+class CaffeEngine(Engine):
+    """One net for tiles of one size; smaller ones are filled up."""
+
+    name = "caffe"
+
+    def __init__(self, graph: NetGraph, weights: Weights, tile: Tile):
+        super().__init__(graph, tile)
+        check_weights(graph, weights)
+        plan = make_plan(graph)
+        self._net = load_net(dense_net(plan, rounded_tile(plan.first_stride, tile)),
+                             dense_weights(plan, kernels(graph, weights)))
+
+    def predict(self, grey: np.ndarray) -> np.ndarray:
+        data = self._net.blobs["data"].data
+        data[...] = 0
+        data[0, 0, :grey.shape[0], :grey.shape[1]] = grey
+        self._net.forward()
+        before, after = self.halo
+        rows, columns = (length - before - after for length in grey.shape)
+        return self._net.blobs[OUTPUT].data[0, 0, :rows, :columns].copy()
+
+
+def rounded_tile(stride: Tile, tile: Tile) -> Tile:
+    """The smallest tile that holds ``tile`` and is a multiple of the first pooling's strides."""
+    return -(-tile[0] // stride[0]) * stride[0], -(-tile[1] // stride[1]) * stride[1]
+
+
+def create(graph: NetGraph, weights: Weights, tile: Tile, threads: int) -> CaffeEngine:
+    """See :func:`pycaffe_tools.engines.create`."""
+    return CaffeEngine(graph, weights, tile)
+
+
+def predicted_bytes(graph: NetGraph, tile: Tile, threads: int) -> int:
+    """See :func:`pycaffe_tools.engines.predicted_bytes`.
+
+    Caffe keeps every blob, an index for each element of a maximum, and one
+    im2col buffer for each convolution.
+    """
+    plan = make_plan(graph)
+    net = NetGraph(dense_net(plan, rounded_tile(plan.first_stride, tile)))
+    elements = 0
+    for layer in net.layers:
+        if layer.bottoms == layer.tops or layer.type == "Reshape":
+            continue
+        size = int(np.prod(net.output_shape(layer)))
+        is_maximum = (layer.type == "Pooling" and layer.pool == "MAX") or (
+            layer.type == "Eltwise" and layer.proto.eltwise_param.operation == 2)
+        elements += size * (2 if is_maximum else 1)
+        if layer.type == "Convolution" and layer.geometry.kernel != (1, 1):
+            shape = net.output_shape(layer)
+            elements += net.input_shape(layer)[1] * int(np.prod(layer.geometry.kernel)) * shape[2] * shape[3]
+    return _BASE_BYTES + 4 * elements + 16 * graph.parameter_count()
