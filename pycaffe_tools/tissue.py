@@ -22,7 +22,7 @@ import numpy as np
 
 PROFILE_AREA = 110e3                  # nm2, mean area of a cell's cross-section
 WARP = ((420.0, 45.0), (140.0, 9.0))  # (wavelength, amplitude) of the deformation of space, nm
-MITOCHONDRIA = 0.085                  # of the volume, at most
+MITOCHONDRIA = 0.13                   # of the volume, at most
 TYPICAL_GREY = 166.0                  # cytoplasm, on the 8-bit scale
 
 

@@ -82,6 +82,7 @@ def test_excluded_pixels_and_other_slices_do_not_count(tmp_path, membrane, proba
     kept = ~exclude
     kept[1] = False
     assert found.counts == confusion(probability[kept] >= 0.5, membrane[kept])
+    assert abs(found.auc - roc_auc(probability[kept], membrane[kept])) <= found.auc_error < 1e-3
     assert found.excluded == 2 * 10 * 50
     assert found.slices == [0, 2]
 
@@ -129,6 +130,19 @@ def test_the_command_prints_and_writes_the_same_numbers(tmp_path, membrane, prob
     for score in (content["auc"], counts.accuracy, counts.balanced_accuracy, content["v_rand"]["score"]):
         assert f"{score:.4f}" in result.output
     assert isinstance(CliRunner().invoke(module.cli, arguments).exception, UserError)     # exists already
+
+
+def test_the_commands_options_say_what_labels_mean(tmp_path):
+    filled = np.zeros((1, 20, 20), np.uint8)
+    filled[0, 5:15, 5:15] = 255
+    ring = filled.copy()
+    ring[0, 7:13, 7:13] = 0
+    prob = write(tmp_path / "p.tif", ring)
+    inverted = write(tmp_path / "inverted.tif", 255 - filled)
+    result = CliRunner().invoke(module.cli, [str(prob), str(inverted), "--membrane-value", "0", "--labels-are",
+                                             "mitochondria", "--rim", "2", "--json", str(tmp_path / "scores.json")])
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "scores.json").read_text())["at_threshold"]["accuracy"] == 1
 
 
 def test_a_shape_mismatch_is_one_sentence_with_both_shapes(tmp_path, probability, labels):

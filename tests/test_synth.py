@@ -75,6 +75,16 @@ def test_the_noise_of_two_slices_is_independent(drawn):
     assert abs(np.corrcoef(fine[0].ravel(), fine[1].ravel())[0, 1]) < 0.2
 
 
+def test_the_grain_changes_from_slice_to_slice_but_not_its_strength():
+    texture = synth._Texture(np.random.default_rng(0), 200, 5.0)
+    first, second, *rest = [next(texture) for _ in range(12)]
+    assert 0.8 < np.corrcoef(first.ravel(), second.ravel())[0, 1] < 0.99
+    assert abs(np.corrcoef(first.ravel(), rest[-1].ravel())[0, 1]) < 0.6
+    expected = np.hypot(*(deviation for _, deviation in synth._Texture.SCALES))
+    assert first.std() == pytest.approx(expected, rel=0.1)
+    assert rest[-1].std() == pytest.approx(expected, rel=0.1)
+
+
 def test_waves_on_a_grid_are_the_waves_at_its_points():
     waves = Waves(np.random.default_rng(0), 200.0, 3.0)
     y, x = np.arange(7) * 5.0, np.arange(9) * 4.0
