@@ -1,0 +1,46 @@
+"""A tiny model and small volumes for the tests of segmentation."""
+
+import numpy as np
+import pytest
+
+from pycaffe_tools import engines, model, networks
+from pycaffe_tools.caffe_runtime import random_weights
+from pycaffe_tools.netgraph import read_net, write_weights
+from pycaffe_tools.volumes import PixelSize, create_volume
+
+COUNTS = {"c1": 4, "c2": 3, "c3": 3, "fc4": 5}
+MEAN, STD = 128.0, 40.0
+PIXEL_SIZE = PixelSize(50, 4, 5)
+
+AVAILABLE = engines.available()
+MODE = "dense" if "onnxruntime" in AVAILABLE else "patch"
+"""The mode for tests in which it does not matter: whatever is installed."""
+
+needs_an_engine = pytest.mark.skipif(not AVAILABLE, reason="needs onnxruntime or Caffe")
+
+
+def make_model(folder, seed=1, threshold=0.1, pixel_size=(50.0, 4.0, 5.0)):
+    """A whole model directory with random weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / model.DEPLOY).write_text(networks.deploy_prototxt(COUNTS, "tiny"))
+    net = read_net(folder / model.DEPLOY)
+    write_weights(folder / model.WEIGHTS, net, random_weights(net, seed))
+    model.finish_model(folder, name="tiny", normalisation={"mean": MEAN, "std": STD}, patch_size=32,
+                       pixel_size_nm=list(pixel_size), counts=COUNTS, threshold=threshold, provenance={})
+    return folder
+
+
+def grey_values(slices=3, rows=40, columns=52, seed=0):
+    """Noise with some structure, uint8."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:rows, :columns]
+    waves = 40 * np.sin(y / 5)[None] * np.sin(x / 7 + np.arange(slices)[:, None, None])
+    return np.clip(MEAN + waves + generator.normal(0, 25, (slices, rows, columns)), 0, 255).astype(np.uint8)
+
+
+def write_volume(path, array, pixel_size=PIXEL_SIZE):
+    """A volume file that holds an array."""
+    with create_volume(path, array.shape, array.dtype, pixel_size, force=True) as writer:
+        for z, image in enumerate(array):
+            writer.write(z, image)
+    return path
