@@ -280,6 +280,8 @@ def _refuse_other_datasets(file: Path, name: str) -> None:
 
 def _create_zarr(stack: ExitStack, folder: Path, inner: Optional[str], shape: Tuple[int, int, int], dtype: np.dtype,
                  pixel_size: PixelSize, description: str, force: bool) -> Callable[[int, np.ndarray], None]:
+    if inner not in (None, "/0"):
+        raise UserError(f"{folder}: OME-Zarr is written as level 0 of a new folder; leave {inner} out")
     try:
         import zarr
     except ImportError:

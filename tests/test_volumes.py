@@ -136,6 +136,27 @@ def test_hdf5_dataset_may_be_left_out_if_it_is_the_only_one(tmp_path, chunks):
     np.testing.assert_array_equal(slices_of(tmp_path / "a.h5", dataset="volumes/raw"), stack("uint16"))
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_zarr_names_its_axes_and_scale(tmp_path, version):
+    zarr = pytest.importorskip("zarr")
+    if zarr.__version__.startswith("2") and version == "0.5":
+        pytest.skip("OME-Zarr 0.5 needs zarr 3")
+    options = {} if zarr.__version__.startswith("2") else {"zarr_format": 2 if version == "0.4" else 3}
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", **options)
+    data = stack("uint16")[np.newaxis, np.newaxis]
+    create = getattr(group, "create_array", None) or group.create_dataset
+    array = create("full", shape=data.shape, dtype=data.dtype, chunks=(1, 1, 2, 20, 20))
+    array[:] = data
+    content = {"multiscales": [{
+        "axes": [{"name": "t"}, {"name": "c"}] + [{"name": axis, "unit": unit} for axis, unit in
+                                                  (("z", "nanometer"), ("y", "micrometer"), ("x", "micrometer"))],
+        "datasets": [{"path": "full", "coordinateTransformations": [{"type": "scale", "scale": [1, 1, 50, 0.004, 0.005]}]}]}]}
+    group.attrs.update(content if version == "0.4" else {"ome": content})
+    for name in ("a.zarr", "a.zarr:/full", "a.zarr/full"):
+        np.testing.assert_array_equal(slices_of(tmp_path / name), stack("uint16"))
+        assert pixel_size_of(tmp_path / name) == (50, 4, 5)
+
+
 def test_axes_select_singletons_and_order(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as handle:
         handle["tzyxc"] = stack()[np.newaxis, ..., np.newaxis]
@@ -270,7 +291,7 @@ def test_last_slice_of_a_cut_file_is_called_truncated(tmp_path):
         stream.truncate(end - 1)
     with open_volume(tmp_path / "a.tif") as volume:
         np.testing.assert_array_equal(volume.read(3), stack()[3])
-        with pytest.raises(UserError, match="slice 4 .* truncated"):
+        with pytest.raises(UserError, match="slice 4 .*truncated"):
             volume.read(4)
 
 
@@ -477,7 +498,8 @@ def test_replacing_an_hdf5_file_does_not_take_other_datasets_with_it(tmp_path):
 
 
 def test_outputs_that_cannot_be_written_are_refused_at_once(tmp_path):
-    for name, dtype, said in (("a.jpg", "uint8", "not a kind"), ("a.tif", "float64", "float64")):
+    for name, dtype, said in (("a.jpg", "uint8", "not a kind"), ("a.tif", "float64", "float64"),
+                              ("a.zarr:/p", "uint8", "level 0")):
         with pytest.raises(UserError, match=said):
             create_volume(tmp_path / name, SHAPE, dtype)
     with pytest.raises(UserError, match="GB"):
