@@ -104,6 +104,8 @@ def propagate(net: NetGraph, keep: Mapping[str, Sequence[int]]) -> Channels:
             outgoing = rule(net, layer, [None if state is None else state.mask for state in incoming], mask)
         except _Obstacle as obstacle:
             _refuse(because, layer, str(obstacle))
+        if layer.type in PRUNABLE_TYPES and not _is_depthwise(net, layer):
+            because = frozenset((layer.name,))  # its removed features are its own, whatever its input lacks
         for value, zero in zip(layer.outputs, outgoing):
             if zero is not None and zero.any():
                 removed[value] = Removed(zero, because)
@@ -117,8 +119,8 @@ def propagate(net: NetGraph, keep: Mapping[str, Sequence[int]]) -> Channels:
 def _refuse(because: FrozenSet[str], layer: Layer, reason: str) -> NoReturn:
     pruned = ", ".join(sorted(because))
     obstacle = "it" if because == {layer.name} else f"the {layer.type} layer {layer.name} behind it"
-    raise UserError(f"layer{'s' if len(because) > 1 else ''} {pruned}: features cannot be removed without changing the function, because {obstacle} "
-                    f"{reason}; take {pruned} out of the layers to be pruned")
+    raise UserError(f"{'layer' if len(because) == 1 else 'layers'} {pruned}: features cannot be removed without changing "
+                    f"the function, because {obstacle} {reason}; take {pruned} out of the layers to be pruned")
 
 
 def _own_mask(net: NetGraph, name: str, indexes: Any) -> np.ndarray:
@@ -229,12 +231,13 @@ def _convolution(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.nda
         raise _Obstacle("applies the same weights to several inputs")
     if options.axis not in (1, -3):
         raise _Obstacle(f"counts its channels along axis {options.axis}")
-    group, channels = options.group, len(masks[0]) if masks[0] is not None else net.input_shape(layer)[1]
-    incoming = masks[0] if masks[0] is not None else np.zeros(channels, bool)
+    group = options.group
+    incoming = masks[0] if masks[0] is not None else np.zeros(net.input_shape(layer)[1], bool)
     outgoing = np.zeros(layer.num_output, bool) if own is None else own
     if group == 1:
         return [outgoing]
-    if channels == group and incoming.any():
+    depthwise = _is_depthwise(net, layer)
+    if depthwise and incoming.any():
         # Depthwise: a removed channel takes its own group along, filters and biases.
         gone = np.repeat(incoming, layer.num_output // group)
         if own is not None and (gone & ~own).any():
@@ -242,12 +245,18 @@ def _convolution(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.nda
                             f"which is made of a removed channel alone")
         outgoing = outgoing | gone
     groups_in, groups_out = (~incoming).reshape(group, -1).sum(1), (~outgoing).reshape(group, -1).sum(1)
-    alive = groups_in > 0 if channels == group else np.ones(group, bool)
+    alive = groups_in > 0 if depthwise else np.ones(group, bool)
     for what, counts in (("input channels", groups_in[alive]), ("features", groups_out[alive])):
         if len(set(counts.tolist())) > 1 or not counts.min():
             raise _Obstacle(f"has {group} groups that would keep unequal numbers of {what}, "
                             f"{counts.min()} to {counts.max()}")
     return [outgoing]
+
+
+def _is_depthwise(net: NetGraph, layer: Layer) -> bool:
+    """Whether each channel of the input is filtered by itself."""
+    return (layer.type != "InnerProduct" and layer.parameters.group > 1
+            and layer.parameters.group == net.input_shape(layer)[1])
 
 
 def _inner_product(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:

@@ -358,6 +358,23 @@ def test_weights_that_end_early_are_refused(tmp_path):
         read_weights(tmp_path / "empty.caffemodel")
 
 
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 5000])
+@pytest.mark.parametrize("name", ["data", "double_data"])
+def test_numbers_pass_as_bytes_unchanged(count, name, tmp_path):
+    numbers = np.random.default_rng(count).standard_normal(count).astype(np.float32)
+    model = schema().NetParameter()
+    blob = model.layer.add(name="ip", type="InnerProduct").blobs.add()
+    blob.shape.dim.append(count)
+    getattr(blob, name).extend(numbers.tolist())
+    (tmp_path / "x.caffemodel").write_bytes(model.SerializeToString())
+    np.testing.assert_array_equal(read_weights(tmp_path / "x.caffemodel")["ip"][0], numbers)
+    net = NetGraph(parse_prototxt('name: "x" input: "d" input_shape { dim: 1 dim: 2 } layer { name: "ip" '
+                                  'type: "InnerProduct" bottom: "d" top: "ip" inner_product_param { num_output: 1 } }'))
+    write_weights(tmp_path / "y.caffemodel", net, {"ip": [numbers]})
+    written = schema().NetParameter.FromString((tmp_path / "y.caffemodel").read_bytes())
+    assert list(written.layer[0].blobs[0].data) == numbers.tolist()
+
+
 def test_a_blob_whose_shape_is_not_its_content_is_refused(tmp_path):
     model = schema().NetParameter(name="n")
     blob = model.layer.add(name="ip", type="InnerProduct").blobs.add()

@@ -373,6 +373,12 @@ def test_the_output_layer_is_refused_by_name():
         propagate(net_of(fc("f", "data", 3)), {"f": [0]})
 
 
+def test_only_the_layer_whose_features_meet_the_obstacle_is_named():
+    net = net_of(conv("a", "data", 4), conv("b", "a", 4), layer("LRN", "n", "b"), fc("f", "n", 2))
+    with pytest.raises(UserError, match="^layer b: .* LRN layer n behind it"):
+        propagate(net, {"a": [0, 1], "b": [0, 1]})
+
+
 def test_uneven_groups_of_the_pruned_layer_are_refused():
     net = net_of(conv("a", "data", 6, "kernel_size: 3 group: 3"), fc("f", "a", 2))
     with pytest.raises(UserError, match="layer a: .* because it has 3 groups that would keep unequal numbers of features, 1 to 2"):
