@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
-
+ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / "environment"
 LOCK = ENVIRONMENT / "requirements-py39.lock"
 DEBS = ENVIRONMENT / "debian-11.lock"
