@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import errno
 import math
-import os
 import shutil
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -317,7 +316,7 @@ def cli(paths: Tuple[str, ...], labels_are: str, membrane_value: str, rim: float
                _per_pair("--slices", slices, count), _per_pair("--val-slices", val_slices, count))
     made = make_database([Pair(*pair, *rest) for pair, rest in zip(chosen, zip(*columns))], paths[-1], labels_are,
                          int(membrane_value), rim, train, val, seed, shard_patches, axes, force)
-    click.echo(f"{os.path.relpath(made.directory)}: {made.train_count} training and {made.val_count} validation "
+    click.echo(f"{paths[-1]}: {made.train_count} training and {made.val_count} validation "
                f"patches; membrane is {100 * made.info['class_balance']:.2f} % of the validation slices")
 
 
