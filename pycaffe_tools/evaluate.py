@@ -82,7 +82,8 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
     labels, labels_are, membrane_value, rim, exclude, add_labels : what is
         membrane, as for :func:`pycaffe_tools.patches.make_database`.
     threshold : a pixel is called membrane where its probability is at least this.
-    slices : half-open ranges such as ``0:4,9``; all by default.
+    slices : half-open ranges of the labels' slices such as ``0:4,9``; all by
+        default.  The map may hold all slices or just these.
     segments : compute V-Rand and V-Info too; see :mod:`.segment_metrics`.
     thin_truth : for these, thin the labels' membranes.
 
@@ -93,8 +94,8 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
     if not 0 <= threshold <= 1:
         raise UserError(f"--threshold {threshold}: is not a probability; give a number from 0 to 1")
     pair = Pair(str(probability), str(labels), _text(exclude), _text(add_labels))
-    with closing(Source(pair, labels_are, membrane_value, rim)) as source:
-        chosen = parse_slices(slices, source.raw.shape[0])
+    with closing(Source(pair, labels_are, membrane_value, rim, part=slices)) as source:
+        chosen = parse_slices(slices, source.labels.volume.shape[0])
         scale = _scale(source, chosen)
         histogram, counts, excluded = ScoreHistogram(), Confusion(0, 0, 0, 0), 0
         separated = ThresholdScores(thin_truth=thin_truth) if segments else None
@@ -125,7 +126,7 @@ def _scale(source: Source, chosen: List[int]) -> int:
     if volume.dtype != np.uint8:
         raise UserError(f"{volume.path}: is {volume.dtype}; give probabilities as float32 from 0 to 1 or as uint8 "
                         f"from 0 to 255")
-    return 1 if any(volume.read(z).max() > 1 for z in chosen) else 255
+    return 1 if any(source.grey(z).max() > 1 for z in chosen) else 255
 
 
 def _probability(source: Source, z: int, scale: int) -> np.ndarray:
@@ -186,7 +187,7 @@ def _number(value: float) -> str:
 @click.option("--rim", type=click.FloatRange(min=1), default=RIM, help="Pixels of a mitochondrion's outline.")
 @click.option("--add-labels", metavar="FILE", help="A second label file, whose membrane counts as well.")
 @click.option("--exclude", metavar="MASK", help="What is not 0 here is not evaluated.")
-@click.option("--slices", metavar="A:B", help="Half-open ranges, e.g. 6:8 or 0:4,9.")
+@click.option("--slices", metavar="A:B", help="Slices of LABELS, half-open: 6:8 or 0:4,9. PROB may hold only these.")
 @click.option("--threshold", default=0.5, help="Membrane is called where the probability is at least this.")
 @click.option("--rand", "segments", is_flag=True, help="V-Rand and V-Info of the cells between the membranes as well.")
 @click.option("--thin-truth", is_flag=True, help="For --rand: thin the membranes of LABELS too, if drawn too wide.")

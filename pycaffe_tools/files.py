@@ -7,6 +7,7 @@ place, flushed to the disk, and renamed: a rename either happened or it did not.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -42,9 +43,13 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
 
     The temporary name keeps the suffix, since libraries choose formats by it.
+    What killed processes left of the same file is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.partial-*{glob.escape(path.suffix)}"):
+        if not _is_running(left.stem.rsplit("-", 1)[1]):
+            left.unlink()
     temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
         yield temporary
@@ -70,7 +75,7 @@ def atomic_directory(path: PathLike, force: bool = False) -> Iterator[Path]:
     path = Path(path)
     refuse_existing(path, force)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.partial-*"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
         if not _is_running(left.name.rsplit("-", 1)[1]):
             shutil.rmtree(left, ignore_errors=True)
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")

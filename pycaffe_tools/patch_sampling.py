@@ -13,6 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from .commandline import parse_slices
 from .errors import UserError
 from .networks import CENTRE, PATCH_SIZE
 from .volumes import Volume, open_volume
@@ -107,9 +108,14 @@ class LabelFile:
 
 
 class Source:
-    """An opened :class:`Pair`: grey values and classes, slice by slice."""
+    """An opened :class:`Pair`: grey values and classes, slice by slice.
 
-    def __init__(self, pair: Pair, labels_are: str, membrane_value: int, rim: float, axes: Optional[str] = None):
+    ``part`` names slices of the labels, such as ``6:8``, that may be all that
+    the raw file holds: a segmentation of just those, for instance.
+    """
+
+    def __init__(self, pair: Pair, labels_are: str, membrane_value: int, rim: float, axes: Optional[str] = None,
+                 part: Optional[str] = None):
         self.pair = pair
         self.outlined = rim if labels_are == "mitochondria" else None
         self._open: List[Volume] = []
@@ -118,8 +124,11 @@ class Source:
             self.labels = LabelFile(self._opened(pair.labels), membrane_value)
             self.added = LabelFile(self._opened(pair.add_labels), membrane_value) if pair.add_labels else None
             self.exclude = self._opened(pair.exclude) if pair.exclude else None
+            held = parse_slices(part, self.labels.volume.shape[0])
+            is_part = self.raw.shape[0] == len(held) < self.labels.volume.shape[0]
+            self._raw_slice = {z: number if is_part else z for number, z in enumerate(held)} if part else None
             for other in self._open[1:]:
-                if other.shape != self.raw.shape:
+                if other.shape[is_part:] != self.raw.shape[is_part:]:
                     raise UserError(f"{other.path}: has shape {other.shape}, but {self.raw.path} has "
                                     f"{self.raw.shape}; labels and masks belong to their raw stack pixel by pixel")
         except BaseException:
@@ -142,7 +151,7 @@ class Source:
         ------
         UserError : NaN or infinite values.
         """
-        image = self.raw.read(z)
+        image = self.raw.read(self._raw_slice[z] if self._raw_slice else z)
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             raise UserError(f"{self.raw.path}: slice {z} holds NaN or infinite values; replace them, or leave the "
                             f"slice out with --slices")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from click.testing import CliRunner
 
 from pycaffe_tools import evaluate as module
@@ -170,3 +171,17 @@ def test_a_probability_just_above_1_is_rounding(tmp_path, membrane, labels):
 def test_a_threshold_outside_0_to_1_is_refused(tmp_path, probability, labels):
     with pytest.raises(UserError, match="--threshold 128"):
         evaluate(write(tmp_path / "p.tif", probability), labels, threshold=128)
+
+
+def test_a_map_of_some_slices_is_compared_with_those_slices_of_the_labels(tmp_path):
+    labels = np.zeros((4, 6, 6), np.uint8)
+    labels[2, :, :3] = 255
+    labels[3, 0] = 255
+    tifffile.imwrite(tmp_path / "labels.tif", labels, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "part.tif", (labels[2:4] / 255).astype(np.float32), photometric="minisblack")
+    result = evaluate(tmp_path / "part.tif", tmp_path / "labels.tif", slices="2:4")
+    assert result.counts.accuracy == 1.0 and result.slices == [2, 3]
+    with pytest.raises(UserError, match="shape"):
+        evaluate(tmp_path / "part.tif", tmp_path / "labels.tif", slices="1:4")
+    with pytest.raises(UserError, match="shape"):
+        evaluate(tmp_path / "part.tif", tmp_path / "labels.tif")

@@ -1,0 +1,66 @@
+"""Slice ranges, and that what a user can put right is one sentence and an exit code."""
+
+import errno
+
+import click
+import pytest
+
+from pycaffe_tools import commandline
+from pycaffe_tools.commandline import parse_slices
+from pycaffe_tools.errors import UserError
+from pycaffe_tools.progress import Progress, duration
+
+
+@pytest.mark.parametrize("text, slices", [
+    (None, [0, 1, 2, 3, 4]), ("0:2", [0, 1]), ("0:2,4", [0, 1, 4]), (":", [0, 1, 2, 3, 4]), ("3:", [3, 4]),
+    ("-1", [4]), (":-3", [0, 1]), ("1,1:3", [1, 2]),
+])
+def test_slice_ranges_are_half_open(text, slices):
+    assert parse_slices(text, 5) == slices
+
+
+@pytest.mark.parametrize("text", ["0:6", "5", "2:2", "3:1", "a", "1:2:3", "", "1,,2"])
+def test_ranges_that_are_empty_or_outside_are_refused(text):
+    with pytest.raises(UserError, match="--slices"):
+        parse_slices(text, 5)
+
+
+@pytest.mark.parametrize("raised, code, sentence", [
+    (UserError("a.tif: is broken; repair it"), 1, "error: a.tif: is broken; repair it\n"),
+    (OSError(errno.ENOSPC, "x", "out.tif"), 1, "error: out.tif: the disk is full"),
+    (OSError(errno.EACCES, "x", "out.tif"), 1, "error: out.tif: permission denied"),
+    (KeyboardInterrupt(), 130, "interrupted\n"),
+    (click.UsageError("no"), 2, "Error: no"),
+])
+def test_what_a_user_can_put_right_is_one_sentence(raised, code, sentence, capsys):
+    @click.command()
+    def command():
+        raise raised
+
+    with pytest.raises(SystemExit) as stop:
+        commandline.run(command, "x", [])
+    assert stop.value.code == code
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_defect_keeps_its_traceback():
+    @click.command()
+    def command():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        commandline.run(command, "x", [])
+
+
+def test_a_log_gets_plain_lines_with_the_time_left(capsys):
+    with Progress(10, "counting", every=0) as progress:
+        progress.update(5, "half")
+        progress.update(10)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("counting: 50 %") and first.endswith("left, half")
+    assert last.startswith("counting: 100 %") and last.endswith("taken")
+
+
+@pytest.mark.parametrize("seconds, text", [(4.4, "4 s"), (65, "1 min 05 s"), (7500, "2 h 05 min")])
+def test_durations_in_units_a_person_would_choose(seconds, text):
+    assert duration(seconds) == text

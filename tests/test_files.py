@@ -1,0 +1,72 @@
+"""Files and folders are whole or not there, whatever happens in between."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pycaffe_tools.errors import UserError
+from pycaffe_tools.files import atomic_directory, atomic_file, read_json, refuse_existing, sha256, write_json
+
+DEAD = subprocess.Popen([sys.executable, "-c", ""])
+DEAD.wait()
+
+
+def test_a_failed_block_leaves_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(ZeroDivisionError):
+        with atomic_file(target) as temporary:
+            temporary.write_text("half")
+            1 / 0
+    assert target.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_what_a_killed_process_left_is_removed_and_a_running_ones_is_not(tmp_path):
+    dead, alive = tmp_path / f".a.partial-{DEAD.pid}.txt", tmp_path / f".a.partial-{os.getppid()}.txt"
+    dead.write_text("half")
+    alive.write_text("half")
+    with atomic_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+    assert (tmp_path / "a.txt").read_text() == "whole"
+    assert not dead.exists() and alive.exists()
+
+
+def test_a_folder_appears_whole_and_replaces_only_when_forced(tmp_path):
+    (tmp_path / f".out.partial-{DEAD.pid}").mkdir()
+    with atomic_directory(tmp_path / "out") as folder:
+        (folder / "a").write_text("1")
+        assert not (tmp_path / "out").exists()
+    assert os.listdir(tmp_path) == ["out"]
+    with pytest.raises(UserError, match="exists already"):
+        with atomic_directory(tmp_path / "out"):
+            pass
+    with pytest.raises(ZeroDivisionError):
+        with atomic_directory(tmp_path / "out", force=True):
+            1 / 0
+    assert (tmp_path / "out" / "a").read_text() == "1"
+    with atomic_directory(tmp_path / "out", force=True):
+        pass
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_an_empty_folder_is_no_obstacle(tmp_path):
+    refuse_existing(tmp_path)
+    refuse_existing(tmp_path / "absent")
+
+
+def test_json_is_read_as_written_or_refused_by_name(tmp_path):
+    write_json(tmp_path / "a.json", {"b": [1, None], "ä": 0.5})
+    assert read_json(tmp_path / "a.json") == {"b": [1, None], "ä": 0.5}
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(UserError, match="a.json: is not valid JSON"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match="no such file"):
+        read_json(tmp_path / "b.json")
+
+
+def test_sha256_of_a_known_text(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1
+    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
