@@ -233,6 +233,57 @@ class Convolve:
         return out
 
 
+class ConvolveTile:
+    """A 3x3 convolution of a 4x4 map, which is one tile of Winograd's minimal filtering: 16 products where it has 36.
+
+    A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks",
+    2016 (arXiv:1509.09308), section 4.1, F(2x2, 3x3): both axes are transformed by sums and differences,
+    multiplied, and transformed back.  In float32 the result is as close to the exact one as that of the
+    ordinary sum, within a small factor.
+    """
+
+    def __init__(self, weight: np.ndarray, bias: Optional[np.ndarray]):
+        outputs, channels = weight.shape[:2]
+        transform = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+        self._weight = np.ascontiguousarray(
+            np.einsum("ia,ocab,jb->ijoc", transform, weight.astype(np.float64), transform), np.float32)
+        self._bias = None if bias is None else np.asarray(bias, np.float32)[:, None]
+        self._half, self._whole = Scratch(4, 4, channels), Scratch(4, 4, channels)
+        self._product, self._narrow = Scratch(4, 4, outputs), Scratch(2, 4, outputs)
+        self._out = Scratch(2, 2, outputs)
+
+    @staticmethod
+    def fits(geometry: Geometry, size: Spatial) -> bool:
+        """Whether a convolution is of this kind."""
+        return size == (4, 4) and geometry == Geometry((3, 3))
+
+    def __call__(self, maps: Map) -> Map:
+        half, whole, product, narrow, out = (scratch.of(maps.shape[-1]) for scratch in (
+            self._half, self._whole, self._product, self._narrow, self._out))
+        self._forth(maps, half)
+        self._forth(half.swapaxes(0, 1), whole.swapaxes(0, 1))
+        np.matmul(self._weight, whole, out=product)
+        self._back(product, narrow)
+        self._back(narrow.swapaxes(0, 1), out.swapaxes(0, 1))
+        if self._bias is not None:
+            out += self._bias
+        return out
+
+    @staticmethod
+    def _forth(maps: Map, out: Map) -> None:
+        np.subtract(maps[0], maps[2], out=out[0])
+        np.add(maps[1], maps[2], out=out[1])
+        np.subtract(maps[2], maps[1], out=out[2])
+        np.subtract(maps[1], maps[3], out=out[3])
+
+    @staticmethod
+    def _back(products: Map, out: Map) -> None:
+        np.add(products[0], products[1], out=out[0])
+        out[0] += products[2]
+        np.subtract(products[1], products[2], out=out[1])
+        out[1] -= products[3]
+
+
 class ConvolveWindows:
     """A convolution by writing down every output's window; for maps much larger than the kernel."""
 
@@ -327,8 +378,11 @@ def operations(graph: NetGraph, weights, layers: Sequence[Layer], channels: int,
             size = output
         elif layer.type == "Convolution":
             weight, output = dense_weight(layer, blobs, channels, size), graph.output_shape(layer)[2:]
-            kind = Convolve if Convolve.excess(layer.geometry, size) <= 2 else ConvolveWindows
-            result.append(kind(weight, bias, layer.geometry, size, output))
+            if ConvolveTile.fits(layer.geometry, size):
+                result.append(ConvolveTile(weight, bias))
+            else:
+                kind = Convolve if Convolve.excess(layer.geometry, size) <= 2 else ConvolveWindows
+                result.append(kind(weight, bias, layer.geometry, size, output))
             channels, size = layer.num_output, output
         elif layer.type == "InnerProduct":
             result.append(Multiply(np.asarray(blobs[0]), bias, size))

@@ -33,10 +33,10 @@ from .fast_kernels import Terms, dense_weight, operations
 from .netgraph import Geometry, Layer, NetGraph
 from .oracle import Oracle, PlainOracle, Smallest, Task, scores_layer, softmax_loss
 
-NEAR = 2e-6
-"""Candidates that are relatively closer to the smallest loss are decided by passes of the net.
-
-Differences between both oracles' losses of up to 1e-7 relative were seen with trained nets."""
+NEAR = 4 * float(np.finfo(np.float32).eps)
+"""Candidates whose losses are relatively closer to the smallest than this, times the size of the scores, are decided
+by passes of the net: rounding makes an error in the scores that is proportional to them, and a loss changes
+relatively by at most as much as a score does absolutely.  Seen with trained nets: a quarter of that."""
 
 STAGES = 8
 """A candidate may be dropped after each of so many parts of the patches."""
@@ -152,7 +152,7 @@ class Incremental:
         maps = np.empty((features, height, width, len(rows)), np.float32)
         for at in range(0, len(rows), batch_size):
             part = rows[at:at + batch_size]
-            values = self.plain.net.run(task.data[part], self._plan.way.following.inputs[0])
+            values = self.plain.maps(part, self._plan.way.following.inputs[0])
             maps[..., at:at + batch_size] = values.reshape(len(part), features, height, width).transpose(1, 2, 3, 0)
         shape = self._plan.output + (self._plan.outputs, len(rows))
         return _Chunk(np.asarray(task.labels, np.int64)[rows], maps, np.zeros(shape), np.empty(shape, np.float32),
@@ -200,6 +200,15 @@ class Incremental:
         """Say which features' T_f are worth keeping, the most wanted first."""
         self._cache.want(features)
 
+    def scale(self) -> float:
+        """Size of the scores: the mean over the patches of the largest absolute score."""
+        total = 0.0
+        for number, chunk in enumerate(self._chunks):
+            np.copyto(self._work(chunk), chunk.rounded)
+            scores = self._scores(self._work(chunk), chunk.labels.size)
+            total += float(np.abs(scores).max(axis=0).sum())
+        return total / sum(chunk.labels.size for chunk in self._chunks)
+
     def dead(self) -> List[int]:
         """The features whose maps are 0 on all patches."""
         return [feature for feature in range(self._plan.features)
@@ -221,9 +230,12 @@ class Incremental:
         return self._base[number]
 
     def _evaluate(self, maps: np.ndarray, labels: np.ndarray) -> float:
+        return float(softmax_loss(self._scores(maps, labels.size), labels).sum())
+
+    def _scores(self, maps: np.ndarray, patches: int) -> np.ndarray:
         for operation in self._rest:
             maps = operation(maps)
-        return float(softmax_loss(maps.reshape(-1, labels.size), labels).sum())
+        return maps.reshape(-1, patches)
 
     def _term(self, number: int, feature: int) -> np.ndarray:
         """T_f, from the cache or into it or, where it has no place there, into the working array."""
@@ -340,6 +352,7 @@ class Combined(Oracle):
 
     def sums(self, candidates: Sequence[int], *stage: int) -> np.ndarray:
         """Sum of the losses with each candidate discarded as well, float64."""
+        self.evaluated += len(candidates)
         return np.sum(self.everyone("sums", list(candidates), *stage), axis=0)
 
     def remove(self, feature: int) -> None:
@@ -376,6 +389,7 @@ class FastOracle(Combined):
         super().__init__(parts, count, features)
         self.dropping = dropping
         self._dead = set.intersection(*(set(dead) for dead in self.everyone("dead")))
+        self._near = NEAR * max(1.0, *self.everyone("scale"), 0.0)
         self._last: Dict[int, float] = {}
 
     def exact_sums(self, candidates: Sequence[int]) -> np.ndarray:
@@ -403,9 +417,10 @@ class FastOracle(Combined):
         totals.update(zip(leading, self.sums(leading)))
         # Whatever may still tie with the winner has to be evaluated to the end as well.
         smallest, second = sorted(totals.values())[:2]
-        bound = max(second, smallest * (1 + 2 * NEAR))
+        bound = max(second, smallest * (1 + 2 * self._near))
         partial = dict.fromkeys(others, 0.0)
         for stage in range(STAGES):
+            self.evaluated -= len(partial) * (STAGES - 1) / STAGES
             for feature, more in zip(list(partial), self.sums(list(partial), stage)):
                 partial[feature] += more
                 if partial[feature] > bound:
@@ -415,7 +430,7 @@ class FastOracle(Combined):
 
     def _decided(self, features: List[int], totals: np.ndarray) -> np.ndarray:
         """The totals, those that are too close to the smallest replaced by what passes of the net give."""
-        near = [place for place in np.flatnonzero(totals <= totals.min() * (1 + NEAR))]
+        near = [place for place in np.flatnonzero(totals <= totals.min() * (1 + self._near))]
         # Dead features change nothing at all: their losses are one number.
         dead = [place for place in near if features[place] in self._dead]
         different = [place for place in near if place not in dead] + dead[:1]

@@ -14,7 +14,7 @@ in the ordering).
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -115,12 +115,14 @@ class Oracle:
     count : number of patches.
     features : numbers of the features not yet removed, ascending.
     passes : forward passes made in Caffe so far, each over all patches.
+    evaluated : evaluations of a candidate so far; one on a part of the patches counts as that part.
     """
 
     def __init__(self, count: int, features: int):
         self.count = count
         self.features = list(range(features))
         self.passes = 0
+        self.evaluated = 0.0
 
     def losses(self, candidates: Sequence[int]) -> np.ndarray:
         """Mean loss with each candidate discarded in addition to what was removed, float64, one number a candidate."""
@@ -152,7 +154,10 @@ class Oracle:
 
 
 class Smallest(NamedTuple):
-    """The outcome of one step: the feature chosen, its loss, the best of the others, and the others' loss less its own."""
+    """The outcome of one step: the feature chosen, its loss, the best of the others, and how much more that one costs.
+
+    Where two tie, the one of lower number is chosen, so the margin may be below 0 by the width of a tie.
+    """
 
     feature: int
     loss: float
@@ -162,13 +167,13 @@ class Smallest(NamedTuple):
     @classmethod
     def of(cls, features: Sequence[int], losses: Sequence[float]) -> "Smallest":
         """Choose among features with these losses."""
-        chosen = first_of_ties(features, losses)
-        loss = float(losses[list(features).index(chosen)])
-        others = [(float(other), feature) for feature, other in zip(features, losses) if feature != chosen]
-        if not others:
+        known = {feature: float(loss) for feature, loss in zip(features, losses)}
+        chosen = first_of_ties(list(known), list(known.values()))
+        loss = known.pop(chosen)
+        if not known:
             return cls(chosen, loss, None, None)
-        best, runner_up = min(others)
-        return cls(chosen, loss, runner_up, best - loss)
+        runner_up = first_of_ties(list(known), list(known.values()))
+        return cls(chosen, loss, runner_up, known[runner_up] - loss)
 
 
 class PlainOracle(Oracle):
@@ -185,6 +190,9 @@ class PlainOracle(Oracle):
 
     def __init__(self, task: Task, batch_size: int = 128, from_start: bool = False):
         layer = task.graph.layer(task.layer)
+        if layer.type == "InnerProduct" and layer.proto.inner_product_param.transpose:
+            raise UserError(f"layer {layer.name}: has transposed weights, whose features cannot be discarded here; "
+                            f"write its prototxt and weights without transpose")
         super().__init__(len(task.labels), layer.num_output)
         self.labels = np.asarray(task.labels, dtype=np.int64)
         self.batches = [slice(at, min(at + batch_size, self.count)) for at in range(0, self.count, batch_size)]
@@ -216,7 +224,15 @@ class PlainOracle(Oracle):
         if candidate >= 0:
             self.net.set_feature(self._layer, candidate, saved)
         self.passes += 1
+        self.evaluated += 1
         return np.concatenate(losses)
+
+    def maps(self, rows: np.ndarray, value: Value) -> np.ndarray:
+        """What the layer's features become further on, where ``value`` is made, for some patches; a view."""
+        batch = self.batches[0].stop
+        bottoms = np.stack([self._stored[row // batch][row % batch] for row in rows])
+        self.net.put(self._bottom, bottoms)
+        return self.net.forward(self._start, self.net.graph.producer(value).name, value.blob)
 
     def remove(self, feature: int) -> None:
         """Set the feature's weights and bias to 0 for good."""
@@ -232,16 +248,20 @@ class CaffeNet:
     graph : the net, without data layers.
     weights : blobs by layer name.
     batch : length of the batch axis.
+    force_backward : prepare for :meth:`backward`.
 
     Raises
     ------
     UserError : the weights do not fit the net, or Caffe is not installed.
     """
 
-    def __init__(self, graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]], batch: int):
+    def __init__(self, graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]], batch: int,
+                 force_backward: bool = False):
         self.graph = graph
         self.input = next(value.blob for value in graph.inputs if graph.readers(value))
-        self.net = load_net(graph.with_batch(batch), weights)
+        proto = graph.with_batch(batch)
+        proto.force_backward = force_backward
+        self.net = load_net(proto, weights)
         self._index = {name: index for index, name in enumerate(self.net._layer_names)}
 
     def put(self, blob: str, values: np.ndarray) -> None:
@@ -264,6 +284,18 @@ class CaffeNet:
         if producer is None:
             return self.net.blobs[value.blob].data
         return self.forward(None, producer.name, value.blob)
+
+    def backward(self, last: Layer, gradient: np.ndarray, layer: Layer) -> Tuple[np.ndarray, np.ndarray]:
+        """After a forward pass, go back from ``last`` with the gradient by its top to the layer after ``layer``.
+
+        Returns
+        -------
+        Views of that layer's top and of the gradient by it.
+        """
+        self.net.blobs[last.tops[0]].diff[...] = gradient
+        nearest = self.graph.consumers(layer)[0]
+        self.net._backward(self._index[last.name], self._index[nearest.name])
+        return self.net.blobs[layer.tops[0]].data, self.net.blobs[layer.tops[0]].diff
 
     def feature(self, layer: str, number: int) -> List[np.ndarray]:
         """Copies of the weights and the bias of one feature."""

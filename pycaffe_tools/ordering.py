@@ -138,7 +138,7 @@ def draw_sample(database: Any, batches: int = 20, batch_size: int = 128, seed: i
     ------
     UserError : the database has fewer training patches.
     """
-    from .patches import read_rows
+    from .patch_database import read_rows
     wanted, count = batches * batch_size, database.train_count
     if min(batches, batch_size) < 1:
         raise UserError(f"{batches} mini-batches of {batch_size} patches: both must be at least 1")
@@ -257,9 +257,10 @@ def _discard(oracle: Oracle, choose: Chooser, record: "Log", stop_after: int, la
     done = sum(work[:len(record.steps)])
     with Progress(sum(work), label or "", already=done, stream=None if label else open(os.devnull, "w")) as progress:
         while len(record.steps) < stop_after:
-            before, candidates = oracle.passes, len(oracle.features)
+            passes, evaluated, candidates = oracle.passes, oracle.evaluated, len(oracle.features)
             found = choose(oracle)
-            record.add(Step(*found), forward_passes=oracle.passes - before, candidates=candidates)
+            record.add(Step(*found), forward_passes=oracle.passes - passes, candidates=candidates,
+                       evaluated=round(oracle.evaluated - evaluated, 3))
             oracle.remove(found.feature)
             done += candidates
             progress.update(done, f"{len(record.steps)} discarded, loss {found.loss:.5f}")
@@ -426,7 +427,7 @@ def cli(model_dir, data_dir, layer, all_layers, below, batches, batch_size, seed
     A command that was interrupted goes on where it was when it is given again.
     """
     from .model import open_model
-    from .patches import open_database
+    from .patch_database import open_database
     if bool(layer) == all_layers:
         raise UserError("give either --layer NAME or --all-layers")
     model = open_model(model_dir)
