@@ -1,0 +1,60 @@
+"""The figures hold the numbers that they were given."""
+
+import csv
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from pycaffe_tools import plots  # noqa: E402
+from pycaffe_tools.errors import UserError  # noqa: E402
+from pycaffe_tools.files import write_json  # noqa: E402
+
+
+def png_size(path):
+    head = path.read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+
+
+def test_curves_of_a_pruned_model_begin_with_the_loss_before(tmp_path):
+    steps = [{"feature": 1, "loss": 0.3}, {"feature": 0, "loss": 0.5}]
+    write_json(tmp_path / "pruning.json", {"layers": [{"layer": "c1", "loss_before": 0.25, "steps": steps}]})
+    assert plots.read_curves("N7", tmp_path) == [plots.Curve("N7", "c1", [0.25, 0.3, 0.5])]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="neither ordering files nor a pruning.json"):
+        plots.read_curves("N7", tmp_path / "empty")
+
+
+def test_figure_3_has_its_numbers_beside_it_and_is_the_same_twice(tmp_path):
+    curves = [plots.Curve("N", "c1", [0.1, 0.2]), plots.Curve("N7", "c1", [0.1, 0.3]),
+              plots.Curve("N", "fc4", [0.1, 0.15, 0.4])]
+    for name in ("a", "b"):
+        plots.draw_figure_3(curves, tmp_path / f"{name}.png", tmp_path / f"{name}.csv")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with open(tmp_path / "a.csv", newline="") as stream:
+        rows = list(csv.reader(stream))
+    assert rows[0] == ["net", "layer", "discarded", "loss"]
+    assert rows[1:3] == [["N", "c1", "0", "0.1"], ["N", "c1", "1", "0.2"]] and len(rows) == 1 + 2 + 2 + 3
+    width, height = png_size(tmp_path / "a.png")
+    assert width > height
+
+
+def test_figure_4_has_a_row_for_each_net(tmp_path):
+    raw = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    probability = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+    sizes = []
+    for count in (1, 2):
+        maps = {f"net {number}": (probability, 0.5) for number in range(count)}
+        plots.draw_figure_4(raw, maps, tmp_path / "f.png")
+        sizes.append(png_size(tmp_path / "f.png"))
+    assert sizes[0][0] == sizes[1][0] and sizes[1][1] == pytest.approx(2 * sizes[0][1], abs=2)
+
+
+def test_crops_are_written_as_ranges():
+    assert plots.parse_crop("1:3,:5") == (slice(1, 3), slice(None, 5))
+    assert plots.parse_crop(None) == plots.WHOLE
+    for text in ("1:3", "a:b,1:2", "1:2,3:4,5:6"):
+        with pytest.raises(UserError, match="--crop"):
+            plots.parse_crop(text)
