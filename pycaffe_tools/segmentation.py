@@ -237,7 +237,7 @@ class Segmentation:
     def _probe_outputs(self, todo: int) -> None:
         """Run into now what would stop the writing of the outputs after hours: name, rights, room on the disk."""
         for path, _, dtype in self._outputs():
-            create_volume(path, (len(self.slices),) + self.region.shape, dtype, force=True).discard()
+            create_volume(path, (1,) + self.region.shape, dtype, force=True).discard()
         needed, free = self.disk_bytes(todo), shutil.disk_usage(self.store.folder.parent).free
         if needed > free:
             raise UserError(f"{self.store.folder.parent}: the disk has {free / 1e9:.3g} GB left, and results slice by "
