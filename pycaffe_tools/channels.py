@@ -119,8 +119,9 @@ def propagate(net: NetGraph, keep: Mapping[str, Sequence[int]]) -> Channels:
 def _refuse(because: FrozenSet[str], layer: Layer, reason: str) -> NoReturn:
     pruned = ", ".join(sorted(because))
     obstacle = "it" if because == {layer.name} else f"the {layer.type} layer {layer.name} behind it"
-    raise UserError(f"{'layer' if len(because) == 1 else 'layers'} {pruned}: features cannot be removed without changing "
-                    f"the function, because {obstacle} {reason}; take {pruned} out of the layers to be pruned")
+    noun = "layer" if len(because) == 1 else "layers"
+    raise UserError(f"{noun} {pruned}: features cannot be removed without changing the function, because {obstacle} "
+                    f"{reason}; take {pruned} out of the layers to be pruned")
 
 
 def _own_mask(net: NetGraph, name: str, indexes: Any) -> np.ndarray:

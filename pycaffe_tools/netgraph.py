@@ -279,8 +279,9 @@ class NetGraph:
                         continue
                     self._shapes.update(zip(layer.outputs, shapes))
         if value not in self._shapes:
-            raise self._not_derived or UserError(f"net {self.name}: the shape of blob {value.blob!r} cannot be derived from the prototxt; "
-                            f"use a deploy prototxt, which states its input's shape")
+            raise self._not_derived or UserError(
+                f"net {self.name}: the shape of blob {value.blob!r} cannot be derived from the prototxt; "
+                f"use a deploy prototxt, which states its input's shape")
         return self._shapes[value]
 
     def input_shape(self, layer: Layer) -> Shape:

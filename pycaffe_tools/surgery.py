@@ -23,6 +23,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import click
 import numpy as np
 
+from .caffe_child import in_child
 from .caffe_runtime import Weights, load_net
 from .caffe_schema import read_prototxt, schema
 from .channel_weights import Blobs, check_all_weights, masked_weights, slim_weights
@@ -231,9 +232,9 @@ def prove(surgery: Surgery, seed: int = 0) -> float:
     """
     difference = verify(surgery, seed)
     if not difference <= TOLERANCE:
-        raise UserError(f"net {surgery.net.name}: the masked and the slim net differ by {difference:.2g} of the largest "
-                        f"value (allowed: {TOLERANCE:g}), so nothing was written; check the weights for huge or "
-                        f"undefined values")
+        raise UserError(f"net {surgery.net.name}: the masked and the slim net differ by {difference:.2g} of the "
+                        f"largest value (allowed: {TOLERANCE:g}), so nothing was written; check the weights for huge "
+                        f"or undefined values")
     return difference
 
 
@@ -268,7 +269,7 @@ def _slim_training_net(surgery: Surgery, train_val: Any) -> Any:
 
 
 def write_surgery(directory: PathLike, surgery: Surgery, train_val: Optional[Any] = None, *, force: bool = False,
-                  seed: int = 0) -> float:
+                  seed: int = 0, where: Optional[PathLike] = None) -> float:
     """Prove that masked and slim net are one function, then write both into a new folder.
 
     ``masked.prototxt`` and ``masked.caffemodel`` have the original shapes;
@@ -282,6 +283,8 @@ def write_surgery(directory: PathLike, surgery: Surgery, train_val: Optional[Any
     train_val : NetParameter of the training net with the same layer names.
     force : replace an existing folder.
     seed : of the proof's random input.
+    where : path of the net's prototxt; if given, Caffe runs in a child process, and if it refuses the net, the
+        message names this file.
 
     Returns
     -------
@@ -292,7 +295,7 @@ def write_surgery(directory: PathLike, surgery: Surgery, train_val: Optional[Any
     UserError : the folder exists, the training net does not fit, or the two nets differ.
     """
     refuse_existing(directory, force)
-    difference = prove(surgery, seed)
+    difference = prove(surgery, seed) if where is None else in_child(prove, surgery, seed, where=str(where))
     with atomic_directory(directory, force) as temporary:
         write_files(temporary, surgery, train_val)
     return difference
@@ -364,7 +367,7 @@ def cli(deploy: Path, weights: Path, out_dir: Path, keep_file: Path, train_val: 
     except UserError as error:
         raise UserError(f"{keep_file}: {error}" if str(keep_file) not in str(error) else str(error)) from None
     training = None if train_val is None else read_prototxt(train_val)
-    difference = write_surgery(out_dir, surgery, training, force=force, seed=seed)
+    difference = write_surgery(out_dir, surgery, training, force=force, seed=seed, where=deploy)
     before, after = net.parameter_count(), NetGraph(surgery.slim_proto).parameter_count()
     click.echo(f"masked and slim net differ by at most {difference:.2g} of the largest value of a blob")
     click.echo(f"{before:,} to {after:,} parameters ({100 * (1 - after / before):.1f} % removed): {out_dir}")

@@ -559,7 +559,15 @@ def test_the_command_writes_both_forms_and_caffe_runs_them(trained):
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-5)
     again = command(trained)
     assert again.returncode == 1 and "out: exists already" in again.stderr
-    assert command(trained, "--force").returncode == 0
+    training = read_prototxt(trained / "deploy.prototxt")
+    training.layer[0].type, training.layer[-1].type = "HDF5Data", "SoftmaxWithLoss"
+    training.layer[0].ClearField("input_param")
+    training.layer[0].top.append("label")
+    training.layer[-1].bottom.append("label")
+    write_net(trained / "train_val.prototxt", training)
+    assert command(trained, "--force", "--train-val", str(trained / "train_val.prototxt")).returncode == 0
+    training.layer[1].convolution_param.num_output = 2
+    assert read_prototxt(out / "train_val.prototxt") == training
 
 
 @pytest.mark.caffe
@@ -582,6 +590,19 @@ def test_the_command_names_what_is_wrong_and_leaves_nothing(trained):
     other = net_of(conv("a", "data", 5), fc("f", "a", 2))
     write_weights(trained / "weights.caffemodel", other, random_weights(other))
     assert "weights.caffemodel: layer a has blobs [(5, 3, 3, 3), (5,)]" in refused()
+
+
+@pytest.mark.caffe
+def test_a_net_that_caffe_itself_refuses_ends_in_a_sentence(trained):
+    # Caffe's LRN takes odd sizes only, and ends the process that asks for another.
+    net = net_of(conv("a", "data", 4), layer("LRN", "n", "a", "lrn_param { norm_region: WITHIN_CHANNEL local_size: 4 }"),
+                 fc("f", "n", 2))
+    write_net(trained / "deploy.prototxt", net.proto)
+    write_weights(trained / "weights.caffemodel", net, random_weights(net))
+    done = command(trained)
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+    assert re.match(r"error: .*deploy\.prototxt: Caffe refuses it: .*odd values for local_size", done.stderr)
+    assert not (trained / "out").exists() and not list(trained.glob(".out*"))
 
 
 @pytest.mark.caffe
