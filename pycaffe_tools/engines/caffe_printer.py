@@ -1,21 +1,23 @@
 """The dense plan as a prototxt that stock Caffe 1.0 runs, with its blobs cut from the trained ones.
 
 Caffe has no dilated pooling, so the first pooling's offsets go to the batch
-axis: with stride 2 the net sees the tile four times, shifted by 0 or 1 row and
-column, and each of these *fragments* is pooled with the stride.  From there on
-a fragment's neighbours are as far apart as the pooling has made them, and the
-second pooling needs no dilation; those behind it are maxima of shifted maps.
-The first convolution is computed once for each fragment, which is cheap for a
-net whose input has one channel.
+axis: with stride 2 there are four *fragments*, the pooled maps of the tile
+shifted by 0 or 1 row and column.  From there on a fragment's neighbours are
+next to each other, and later poolings are maxima of shifted maps.
 
-The net's input and output are those of a plain dense net nevertheless: Crop and
-Concat make the fragments, and a Deconvolution with kernels of one element puts
-their pixels back between each other.
+Caffe's own Pooling is slow (a third of the time), its Eltwise is not.  So the
+first pooling is made of Eltwise layers as well: the convolution before it runs
+with the pooling's stride on the input shifted by 0, 1, 2, ... pixels, and each
+fragment is the maximum of some of these *phases*.
+
+The net's input and output are those of a plain dense net nevertheless: a
+Deconvolution with kernels of one element puts the fragments' pixels back
+between each other.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -47,52 +49,94 @@ def dense_net(plan: Plan, tile: Pair) -> Any:
 
 def dense_weights(plan: Plan, kernels: Kernels) -> Dict[str, List[np.ndarray]]:
     """Blobs of :func:`dense_net` by layer name, cut from the patch net's ``kernels``."""
+    first = _FirstPooling(plan)
     blobs = {}
     for step in plan.steps:
         if isinstance(step, Convolve):
             kernel, bias = kernels[step.layer]
             piece = np.ascontiguousarray(kernel[:, :, slice(*step.rows), slice(*step.columns)])
-            blobs[step.out.name] = [piece] + ([bias] if step.bias else [])
-    rows, columns = plan.first_stride
+            names = ([_phase_name(step.out, phase) for phase in first.phases] if step.out.name in first.phased
+                     else [step.out.name])
+            blobs.update({name: [piece] + ([bias] if step.bias else []) for name in names})
+    rows, columns = first.stride
     blobs[OUTPUT] = [np.eye(rows * columns, dtype=np.float32).reshape(-1, 1, rows, columns)]
     return blobs
+
+
+class _FirstPooling:
+    """What the first pooling with a stride asks of the maps before it.
+
+    Attributes
+    ----------
+    stride : its strides; (1, 1) if there is none, and then nothing here is needed.
+    source : the map it reads.
+    steps : its Pool steps.
+    phases : offsets of the source that some window element of some fragment needs.
+    beyond : rows and columns beyond the tile's end that a whole last window would need.
+    phased : names of maps that are made as phases: the last convolution before it, and ReLUs in between.
+    """
+
+    def __init__(self, plan: Plan):
+        self.stride = plan.first_stride
+        self.steps: List[Pool] = []
+        self.phases: List[Pair] = []
+        self.phased: List[str] = []
+        self.beyond: Pair = (0, 0)
+        if self.stride == (1, 1):
+            return
+        number = next(number for number, step in enumerate(plan.steps) if isinstance(step, Pool))
+        self.source = plan.steps[number].source  # type: ignore[union-attr]
+        self.steps = [step for step in plan.steps if isinstance(step, Pool) and step.source == self.source]
+        window = [max(step.window[axis] for step in self.steps) for axis in (0, 1)]
+        self.phases = [(row, column) for row in range(self.stride[0] + window[0] - 1)
+                       for column in range(self.stride[1] + window[1] - 1)]
+        self.beyond = tuple(window[axis] - 1 - self.source.reach[axis] + self.steps[0].out.reach[axis]  # type: ignore
+                            for axis in (0, 1))
+        for step in reversed(plan.steps[:number]):
+            self.phased.append(step.out.name)
+            if not isinstance(step, Rectify):
+                break
+        if not isinstance(plan.steps[max(0, number - len(self.phased))], Convolve):
+            self.phased = []
+
+
+def _moved(pair: Pair, axis: int, distance: int) -> Pair:
+    return (pair[0] + distance, pair[1]) if axis == 0 else (pair[0], pair[1] + distance)
+
+
+def _phase_name(each: Map, phase: Pair) -> str:
+    return f"{each.name}_phase_{phase[0]}_{phase[1]}"
 
 
 class _Printer:
     """Writes layers step by step.
 
-    ``_blobs`` holds the blob of each map; ``_owed`` what a map still has to be
-    multiplied by (Caffe's average pooling divides where the plan only adds up).
+    ``_blobs`` holds the blob of each map, ``_phases`` the blobs of the maps
+    that are made as phases.
     """
 
     def __init__(self, plan: Plan, tile: Pair):
         self._plan, self._tile, self._stride = plan, tile, plan.first_stride
+        self._first = _FirstPooling(plan)
         self.proto = schema().NetParameter(name=f"{plan.net}_dense")
         self._blobs: Dict[str, str] = {}
-        self._owed: Dict[str, float] = {}
-        self._pooled = {plan.input.name: False}
+        self._phases: Dict[str, Dict[Pair, str]] = {}
+        self._windows: Dict[Tuple[Pair, Pair, float], str] = {}
+        self._is_fragments = {plan.input.name: self._stride == (1, 1)}
+        self._is_fragments.update({step.out.name: True for step in self._first.steps})
         self._sizes: Dict[Pair, str] = {}
+        self._crops: Dict[Tuple[str, Pair, Pair], str] = {}
         self._readers: Dict[str, int] = {}
         self._fresh = 0
         for step in plan.steps:
             for source in sources(step):
                 self._readers[source.name] = self._readers.get(source.name, 0) + 1
-        self._fragments()
+        rows, columns = (side + reach for side, reach in zip(tile, plan.input.reach))
+        self._layer("data", "Input", [], "data").input_param.shape.add(dim=[1, plan.input.channels, rows, columns])
+        self._blobs[plan.input.name] = self._extend("data", (rows, columns), self._size(plan.input))
         for step in plan.steps:
             self._step(step)
         self._interleave()
-
-    def _fragments(self) -> None:
-        source = self._plan.input
-        rows, columns = (side + reach for side, reach in zip(self._tile, source.reach))
-        self._layer("data", "Input", [], "data").input_param.shape.add(dim=[1, source.channels, rows, columns])
-        pieces = [self._crop("data", (row, column), self._size(source))
-                  for row in range(self._stride[0]) for column in range(self._stride[1])]
-        if len(pieces) > 1:
-            self._layer("fragments", "Concat", pieces, "fragments").concat_param.axis = 0
-            self._blobs[source.name] = "fragments"
-        else:
-            self._blobs[source.name] = pieces[0]
 
     def _interleave(self) -> None:
         """From fragments x classes x rows x columns to one map of the tile."""
@@ -111,101 +155,122 @@ class _Printer:
 
     def _step(self, step: Any) -> None:
         out = step.out
-        self._pooled[out.name] = self._pooled[sources(step)[0].name] or isinstance(step, Pool)
+        self._is_fragments.setdefault(out.name, self._is_fragments[sources(step)[0].name])
         self._blobs[out.name] = out.name
         if isinstance(step, Convolve):
             self._convolve(step)
         elif isinstance(step, Pool):
-            self._pool(step)
+            (self._pool_first if step in self._first.steps else self._pool)(step)
         elif isinstance(step, Combine):
-            self._combine(out.name, [self._read(operand, out) for operand in step.operands],
-                          [operand.coefficient * self._owed.get(operand.source.name, 1.0)
-                           for operand in step.operands], step.kind)
+            self._blobs[out.name] = self._combine(
+                out.name, [self._read(operand, out) for operand in step.operands],
+                [operand.coefficient for operand in step.operands], step.kind)
         elif isinstance(step, Rectify):
-            # In place where nobody else reads what came before.
-            if self._readers[step.source.name] == 1:
-                self._blobs[out.name] = self._blobs[step.source.name]
-            self._layer(out.name, "ReLU", [self._blobs[step.source.name]], self._blobs[out.name])
+            self._rectify(step)
         else:
             assert isinstance(step, Softmax)
             self._layer(out.name, "Softmax", [self._blobs[step.source.name]], out.name)
 
     def _convolve(self, step: Convolve) -> None:
-        spacing = self._scaled(step.spacing, step.source)
         window = (step.rows[1] - step.rows[0], step.columns[1] - step.columns[0])
+        if step.out.name in self._first.phased:
+            count = self._size(self._first.steps[0].out)
+            size = tuple(self._stride[axis] * (count[axis] - 1) + step.spacing[axis] * (window[axis] - 1) + 1
+                         for axis in (0, 1))
+            self._phases[step.out.name] = {}
+            for phase in self._first.phases:
+                name = self._phases[step.out.name][phase] = _phase_name(step.out, phase)
+                source = self._crop(self._blobs[step.source.name], phase, size)  # type: ignore[arg-type]
+                self._convolution(name, source, step, window, step.spacing, self._stride)
+            return
         offset = (step.rows[0] * step.spacing[0], step.columns[0] * step.spacing[1])
         reach = tuple(step.out.reach[axis] + step.spacing[axis] * (window[axis] - 1) for axis in (0, 1))
-        source = self._read(Operand(step.source, offset), step.out._replace(reach=reach))  # type: ignore
-        options = self._layer(step.out.name, "Convolution", [source], step.out.name).convolution_param
+        source = self._read(Operand(step.source, offset), step.out._replace(reach=reach))  # type: ignore[arg-type]
+        self._convolution(step.out.name, source, step, window, self._scaled(step.spacing, step.source), (1, 1))
+
+    def _convolution(self, name: str, source: str, step: Convolve, window: Pair, dilation: Pair, stride: Pair) -> None:
+        options = self._layer(name, "Convolution", [source], name).convolution_param
         options.num_output, options.bias_term = step.out.channels, step.bias
         options.kernel_h, options.kernel_w = window
-        if spacing != (1, 1):
-            options.dilation.extend(spacing)
+        if dilation != (1, 1):
+            options.dilation.extend(dilation)
+        if stride != (1, 1):
+            options.stride_h, options.stride_w = stride
+
+    def _rectify(self, step: Rectify) -> None:
+        if step.source.name in self._phases:
+            # Nobody but the first pooling reads phases, so they are changed in place.
+            self._phases[step.out.name] = self._phases[step.source.name]
+            for phase, blob in self._phases[step.out.name].items():
+                self._layer(_phase_name(step.out, phase), "ReLU", [blob], blob)
+            return
+        if self._readers[step.source.name] == 1:
+            self._blobs[step.out.name] = self._blobs[step.source.name]
+        self._layer(step.out.name, "ReLU", [self._blobs[step.source.name]], self._blobs[step.out.name])
+
+    def _pool_first(self, step: Pool) -> None:
+        """The fragments of one window: first down the rows, shared with windows as high, then along the columns."""
+        source, count = step.source, self._size(step.out)
+        if source.name not in self._phases:
+            size = tuple(self._stride[axis] * (count[axis] - 1) + 1 for axis in (0, 1))
+            self._phases[source.name] = {}
+            for phase in self._first.phases:
+                name = self._phases[source.name][phase] = _phase_name(source, phase)
+                crop = self._crop(self._blobs[source.name], phase, size)  # type: ignore[arg-type]
+                options = self._layer(name, "Pooling", [crop], name).pooling_param
+                options.kernel_size = 1
+                options.stride_h, options.stride_w = self._stride
+        fragments = [self._window_of_phases(step, (row, column), step.window, step.scale)
+                     for row in range(self._stride[0]) for column in range(self._stride[1])]
+        self._layer(step.out.name, "Concat", fragments, step.out.name).concat_param.axis = 0
+
+    def _window_of_phases(self, step: Pool, corner: Pair, window: Pair, scale: float = 1.0) -> str:
+        """Maximum or sum of the phases in a window that begins at ``corner``, made from smaller windows."""
+        if window == (1, 1) and scale == 1:
+            return self._phases[step.source.name][corner]
+        key = (corner, window, scale)
+        if key not in self._windows:
+            axis = 1 if window[1] > 1 else 0
+            # Other variants' windows are a row or a column smaller: they are made first and gone on with.
+            smaller = [each.window[axis] for each in self._first.steps if each.window[axis] < window[axis]]
+            whole = max(smaller, default=1)
+            pieces = [(0, whole)] + [(number, 1) for number in range(whole, window[axis])]
+            blobs = [self._window_of_phases(step, _moved(corner, axis, start), _moved((1, 1), axis, length - 1)
+                                            if axis == 0 else (window[0], length)) for start, length in pieces]
+            name = "_".join(str(each) for each in (step.source.name, "window", *window, "at", *corner))
+            self._windows[key] = self._combine(name + ("" if scale == 1 else "_scaled"), blobs, [scale] * len(blobs),
+                                               step.kind)
+        return self._windows[key]
 
     def _pool(self, step: Pool) -> None:
+        """A later pooling: along one axis after the other, of shifted maps."""
         spacing = self._scaled(step.spacing, step.source)
-        first = not self._pooled[step.source.name]
-        if not first and spacing != (1, 1):
-            self._pool_spread_out(step, spacing)
-            return
-        source = self._blobs[step.source.name]
-        if not first:
-            have, want = self._size(step.source), self._size(step.out)
-            source = self._extend(source, have, (want[0] + step.window[0] - 1, want[1] + step.window[1] - 1))
-        options = self._layer(step.out.name, "Pooling", [source], step.out.name).pooling_param
-        options.kernel_h, options.kernel_w = step.window
-        if first:
-            options.stride_h, options.stride_w = self._stride
-        if step.kind == "SUM":
-            options.pool = 1
-            self._owed[step.out.name] = step.scale * step.window[0] * step.window[1]
-            self._settle(step.out)
-
-    def _pool_spread_out(self, step: Pool, spacing: Pair) -> None:
-        """A pooling whose elements are apart: along one axis after the other, of shifted maps."""
-        blob, size = self._blobs[step.source.name], self._size(step.source)
-        want = self._size(step.out)
+        blob, size, want = self._blobs[step.source.name], self._size(step.source), self._size(step.out)
         for axis in (0, 1):
-            count = step.window[axis]
-            if count == 1:
-                continue
-            length = list(size)
-            length[axis] = want[axis] + spacing[axis] * (count - 1)
-            blob = self._extend(blob, size, tuple(length))  # type: ignore
-            size = tuple(want[axis] if each == axis else size[each] for each in (0, 1))  # type: ignore
-            shifted = []
-            for number in range(count):
-                offset = [0, 0]
-                offset[axis] = number * spacing[axis]
-                shifted.append(self._crop(blob, tuple(offset), size))  # type: ignore
-            name = step.out.name if axis == 1 or step.window[1] == 1 else step.out.name + "_down"
-            self._combine(name, shifted, [step.scale if name == step.out.name else 1.0] * count, step.kind)
-            blob = name
-
-    def _settle(self, out: Map) -> None:
-        """Pay what is owed at once where the reader is no sum that can do it."""
-        readers = [step for step in self._plan.steps if out in sources(step)]
-        if self._owed[out.name] != 1.0 and not all(isinstance(step, Combine) for step in readers):
-            name = out.name + "_scaled"
-            self._layer(name, "Power", [self._blobs[out.name]], name).power_param.scale = self._owed.pop(out.name)
-            self._blobs[out.name] = name
+            if step.window[axis] > 1:
+                needed = _moved(size, axis, want[axis] + spacing[axis] * (step.window[axis] - 1) - size[axis])
+                blob = self._extend(blob, size, needed)
+                size = _moved(size, axis, want[axis] - size[axis])
+                shifted = [self._crop(blob, _moved((0, 0), axis, number * spacing[axis]), size)
+                           for number in range(step.window[axis])]
+                name = step.out.name + ("_down" if axis == 0 else "")
+                blob = self._combine(name, shifted, [1.0] * len(shifted), step.kind)
+        self._blobs[step.out.name] = self._combine(step.out.name + "_scaled", [blob], [step.scale], step.kind)
 
     # -- pieces ----------------------------------------------------------------------------------------------
 
     def _scaled(self, distance: Pair, source: Map) -> Pair:
         """A distance of dense positions in elements of the fragment."""
-        if not self._pooled[source.name]:
+        if not self._is_fragments[source.name]:
             return distance
         return distance[0] // self._stride[0], distance[1] // self._stride[1]
 
     def _size(self, each: Map) -> Pair:
         """Rows and columns of a map in one fragment."""
         whole = [self._tile[axis] + each.reach[axis] - each.start[axis] for axis in (0, 1)]
-        if self._pooled[each.name]:
+        if self._is_fragments[each.name]:
             return whole[0] // self._stride[0], whole[1] // self._stride[1]
-        # The last fragment starts a stride less one further on, and all are of one size.  So the first pooling's
-        # last window is clipped just as the patch's is, and no used window.
-        return whole[0] - self._stride[0] + 1, whole[1] - self._stride[1] + 1
+        return whole[0] + self._first.beyond[0], whole[1] + self._first.beyond[1]
 
     def _read(self, operand: Operand, out: Map) -> str:
         """The blob of an operand at the positions of ``out``."""
@@ -217,12 +282,14 @@ class _Printer:
         return self._crop(self._blobs[source.name], self._scaled(skip, source), size)
 
     def _crop(self, blob: str, offset: Pair, size: Pair) -> str:
+        if (blob, offset, size) in self._crops:
+            return self._crops[blob, offset, size]
         if size not in self._sizes:
             self._sizes[size] = f"size_{size[0]}x{size[1]}"
             self._layer(self._sizes[size], "Input", [], self._sizes[size]).input_param.shape.add(
                 dim=[1, 1, size[0], size[1]])
         self._fresh += 1
-        name = f"crop_{self._fresh}"
+        name = self._crops[blob, offset, size] = f"crop_{self._fresh}"
         options = self._layer(name, "Crop", [blob, self._sizes[size]], name).crop_param
         options.axis = 2
         options.offset.extend(offset)
@@ -243,14 +310,18 @@ class _Printer:
                 have = tuple(have[each] + (length if each == axis else 0) for each in (0, 1))  # type: ignore
         return blob
 
-    def _combine(self, name: str, blobs: Sequence[str], coefficients: Sequence[float], kind: str) -> None:
+    def _combine(self, name: str, blobs: Sequence[str], coefficients: Sequence[float], kind: str) -> str:
+        """A layer for the maximum or the sum of blobs; returns its blob, which is the first one if that is all."""
+        if len(blobs) == 1 and coefficients[0] == 1:
+            return blobs[0]
         if len(blobs) == 1:
             self._layer(name, "Power", blobs, name).power_param.scale = coefficients[0]
-            return
+            return name
         options = self._layer(name, "Eltwise", blobs, name).eltwise_param
         options.operation = 2 if kind == "MAX" else 1
         if kind != "MAX" and any(coefficient != 1 for coefficient in coefficients):
             options.coeff.extend(coefficients)
+        return name
 
     def _layer(self, name: str, kind: str, bottoms: Sequence[str], tops: Any) -> Any:
         return self.proto.layer.add(name=name, type=kind, bottom=list(bottoms),
