@@ -347,8 +347,9 @@ class _Planner:
         kind = "MAX" if layer.pool == "MAX" else "SUM"
         pieces = _Pieces(self, layer.name, old_spacing, kind)
         made = {}
-        for row in range(1 + self.edge[0]):
-            for column in range(1 + self.edge[1]):
+        # The edges' windows are smaller; made first, they can be gone on with.
+        for row in reversed(range(1 + self.edge[0])):
+            for column in reversed(range(1 + self.edge[1])):
                 variant = (row, column)
                 taps = [clipped[axis] if variant[axis] else window[axis] for axis in (0, 1)]
                 scale = 1.0 if kind == "MAX" else 1.0 / (taps[0] * taps[1])

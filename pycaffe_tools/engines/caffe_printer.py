@@ -17,7 +17,7 @@ between each other.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -100,6 +100,35 @@ class _FirstPooling:
             self.phased = []
 
 
+def _trimmed(plan: Plan, first: _FirstPooling) -> Dict[str, Map]:
+    """For each map the positions that are needed of it, if a pooling or a combination makes it, else all."""
+    needed: Dict[str, Map] = {plan.output.name: plan.output}
+    frames: Dict[str, Map] = {plan.input.name: plan.input}
+    for step in reversed(plan.steps):
+        free = (isinstance(step, Pool) and step not in first.steps) or isinstance(step, Combine)
+        out = frames[step.out.name] = needed[step.out.name] if free else step.out
+        if isinstance(step, Convolve):
+            extents = [(step.rows[0], step.rows[1] - 1), (step.columns[0], step.columns[1] - 1)]
+            reads = [(step.source, extents, step.spacing)]
+        elif isinstance(step, Pool):
+            reads = [(step.source, [(0, window - 1) for window in step.window], step.spacing)]
+        elif isinstance(step, Combine):
+            reads = [(operand.source, [(shift, shift) for shift in operand.offset], (1, 1))
+                     for operand in step.operands]
+        else:
+            reads = [(step.source, [(0, 0), (0, 0)], (1, 1))]
+        for source, extents, spacing in reads:
+            start = tuple(out.start[axis] + spacing[axis] * extents[axis][0] for axis in (0, 1))
+            reach = tuple(min(source.reach[axis], out.reach[axis] + spacing[axis] * extents[axis][1])
+                          for axis in (0, 1))
+            if source.name in needed:
+                before = needed[source.name]
+                start = tuple(map(min, start, before.start))
+                reach = tuple(map(max, reach, before.reach))
+            needed[source.name] = source._replace(start=start, reach=reach)  # type: ignore[arg-type]
+    return frames
+
+
 def _moved(pair: Pair, axis: int, distance: int) -> Pair:
     return (pair[0] + distance, pair[1]) if axis == 0 else (pair[0], pair[1] + distance)
 
@@ -111,8 +140,8 @@ def _phase_name(each: Map, phase: Pair) -> str:
 class _Printer:
     """Writes layers step by step.
 
-    ``_blobs`` holds the blob of each map, ``_phases`` the blobs of the maps
-    that are made as phases.
+    ``_blobs`` holds the blob of each map and ``_frames`` the positions it has;
+    ``_phases`` the blobs of the maps that are made as phases.
     """
 
     def __init__(self, plan: Plan, tile: Pair):
@@ -120,8 +149,10 @@ class _Printer:
         self._first = _FirstPooling(plan)
         self.proto = schema().NetParameter(name=f"{plan.net}_dense")
         self._blobs: Dict[str, str] = {}
+        self._frames = _trimmed(plan, self._first)
         self._phases: Dict[str, Dict[Pair, str]] = {}
         self._windows: Dict[Tuple[Pair, Pair, float], str] = {}
+        self._shifted: Dict[Tuple[str, int, Pair, Pair], List[Tuple[int, str]]] = {}
         self._is_fragments = {plan.input.name: self._stride == (1, 1)}
         self._is_fragments.update({step.out.name: True for step in self._first.steps})
         self._sizes: Dict[Pair, str] = {}
@@ -162,8 +193,13 @@ class _Printer:
         elif isinstance(step, Pool):
             (self._pool_first if step in self._first.steps else self._pool)(step)
         elif isinstance(step, Combine):
+            # What has the same positions is combined first and cut afterwards, once.
+            frames = {self._frames[operand.source.name][2:] for operand in step.operands}
+            if len(frames) == 1 and not any(sum((operand.offset for operand in step.operands), ())):
+                start, reach = frames.pop()
+                self._frames[out.name] = out._replace(start=start, reach=reach)
             self._blobs[out.name] = self._combine(
-                out.name, [self._read(operand, out) for operand in step.operands],
+                out.name, [self._read(operand, self._frames[out.name]) for operand in step.operands],
                 [operand.coefficient for operand in step.operands], step.kind)
         elif isinstance(step, Rectify):
             self._rectify(step)
@@ -245,17 +281,31 @@ class _Printer:
     def _pool(self, step: Pool) -> None:
         """A later pooling: along one axis after the other, of shifted maps."""
         spacing = self._scaled(step.spacing, step.source)
-        blob, size, want = self._blobs[step.source.name], self._size(step.source), self._size(step.out)
-        for axis in (0, 1):
-            if step.window[axis] > 1:
-                needed = _moved(size, axis, want[axis] + spacing[axis] * (step.window[axis] - 1) - size[axis])
-                blob = self._extend(blob, size, needed)
-                size = _moved(size, axis, want[axis] - size[axis])
-                shifted = [self._crop(blob, _moved((0, 0), axis, number * spacing[axis]), size)
-                           for number in range(step.window[axis])]
-                name = step.out.name + ("_down" if axis == 0 else "")
-                blob = self._combine(name, shifted, [1.0] * len(shifted), step.kind)
-        self._blobs[step.out.name] = self._combine(step.out.name + "_scaled", [blob], [step.scale], step.kind)
+        source, out = self._frames[step.source.name], self._frames[step.out.name]
+        blob, size, want = self._blobs[source.name], self._size(source), self._size(out)
+        skip = self._scaled((out.start[0] - source.start[0], out.start[1] - source.start[1]), source)
+        blob = self._extend(blob, size, tuple(max(size[axis], skip[axis] + want[axis]  # type: ignore[arg-type]
+                                                  + spacing[axis] * (step.window[axis] - 1)) for axis in (0, 1)))
+        # Rows that only the second reduction needs are kept in the first.
+        size = (want[0] + spacing[0] * (step.window[0] - 1), want[1])
+        name = step.out.name
+        if step.window[1] > 1 or step.window[0] == 1:
+            blob = self._shifted_maps(name + "_columns", blob, skip, size, 1, spacing[1], step.window[1], step.kind)
+            skip = (0, 0)
+        if step.window[0] > 1:
+            blob = self._shifted_maps(name, blob, skip, want, 0, spacing[0], step.window[0], step.kind)
+        self._blobs[name] = self._combine(name + "_scaled", [blob], [step.scale], step.kind)
+
+    def _shifted_maps(self, name: str, blob: str, offset: Pair, size: Pair, axis: int, spacing: int, count: int,
+                      kind: str) -> str:
+        """Maximum or sum of ``count`` cut-outs of a blob, one ``spacing`` after the other; shorter ones are reused."""
+        made = self._shifted.setdefault((blob, axis, offset, size), [])
+        done, start = max([each for each in made if each[0] <= count], default=(0, ""))
+        blobs = ([start] if done else []) + [self._crop(blob, _moved(offset, axis, number * spacing), size)
+                                             for number in range(done, count)]
+        result = self._combine(name, blobs, [1.0] * len(blobs), kind)
+        made.append((count, result))
+        return result
 
     # -- pieces ----------------------------------------------------------------------------------------------
 
@@ -274,14 +324,15 @@ class _Printer:
 
     def _read(self, operand: Operand, out: Map) -> str:
         """The blob of an operand at the positions of ``out``."""
-        source = operand.source
+        source = self._frames[operand.source.name]
         skip = (out.start[0] + operand.offset[0] - source.start[0], out.start[1] + operand.offset[1] - source.start[1])
-        size = self._size(out._replace(name=source.name))
-        if skip == (0, 0) and size == self._size(source):
-            return self._blobs[source.name]
-        return self._crop(self._blobs[source.name], self._scaled(skip, source), size)
+        return self._crop(self._blobs[source.name], self._scaled(skip, source),
+                          self._size(out._replace(name=source.name)), self._size(source))
 
-    def _crop(self, blob: str, offset: Pair, size: Pair) -> str:
+    def _crop(self, blob: str, offset: Pair, size: Pair, whole: Optional[Pair] = None) -> str:
+        """Cut rows and columns off a blob whose size is ``whole``, if that is known."""
+        if size == whole:
+            return blob
         if (blob, offset, size) in self._crops:
             return self._crops[blob, offset, size]
         if size not in self._sizes:
