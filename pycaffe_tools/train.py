@@ -62,7 +62,7 @@ def network_of(name_or_directory: str) -> Network:
 
 def train(network: str, data: PathLike, out: PathLike, *, max_iter: Optional[int] = None,
           base_lr: Optional[float] = None, weights: Optional[PathLike] = None, resume: bool = False,
-          gpu: Optional[int] = None, seed: int = 1, force: bool = False) -> model.Model:
+          gpu: Optional[int] = None, seed: int = 1, tests: int = 5, force: bool = False) -> model.Model:
     """Train ``network`` on a patch database with ``caffe train``.
 
     Parameters
@@ -75,6 +75,7 @@ def train(network: str, data: PathLike, out: PathLike, *, max_iter: Optional[int
     resume : go on where an interrupted training of the same options stopped.
     gpu : number of a GPU, for a Caffe built for it.
     seed : of the weight fillers.
+    tests : times that Caffe validates on the way, after the one at the start.
     force : replace what is in ``out``.
 
     Raises
@@ -83,7 +84,7 @@ def train(network: str, data: PathLike, out: PathLike, *, max_iter: Optional[int
     """
     out, database = Path(out), open_database(data)
     work = out / "training"
-    plan = _plan(network_of(network), database, max_iter, base_lr, weights, seed)
+    plan = _plan(network_of(network), database, max_iter, base_lr, weights, seed, tests)
     if _finished_before(out, plan, resume, force):
         return model.open_model(out)
     work.mkdir(parents=True, exist_ok=True)
@@ -103,7 +104,7 @@ class Plan(NamedTuple):
 
 
 def _plan(network: Network, database: Database, max_iter: Optional[int], base_lr: Optional[float],
-          weights: Optional[PathLike], seed: int) -> Plan:
+          weights: Optional[PathLike], seed: int, tests: int) -> Plan:
     kind, schedule = ("retrain", networks.RETRAINING) if weights else ("train", networks.TRAINING)
     start = _initial_weights(network, weights)
     solver = parse_prototxt(networks.solver_prototxt(network.name, schedule, kind, seed), message="SolverParameter")
@@ -114,7 +115,7 @@ def _plan(network: Network, database: Database, max_iter: Optional[int], base_lr
         solver.max_iter = max_iter
     if base_lr is not None:
         solver.base_lr = base_lr
-    solver.test_interval = max(solver.max_iter // 5, 1)
+    solver.test_interval = max(solver.max_iter // tests, 1)
     solver.display = solver.average_loss = max(min(solver.max_iter // 20, 100), 1)
     # A snapshot a minute or so on one core: what a kill can cost.
     solver.snapshot = max(min(solver.max_iter // 10, 100), 1)
@@ -259,6 +260,7 @@ def _finish(out: Path, plan: Plan, database: Database) -> model.Model:
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training; start it if there is none.")
 @click.option("--gpu", type=int, help="Number of the GPU to use, for a Caffe built for GPUs.")
 @click.option("--seed", type=int, default=1, help="Of the weight fillers.")
+@click.option("--tests", type=click.IntRange(1), default=5, help="Validations on the way, after the one at the start.")
 @click.option("--force", is_flag=True, help="Replace what is in the model directory.")
 def cli(network: str, data: Path, out: Path, **options: Any) -> None:
     """Train NET with Caffe: N, N1 ... N7 of Table 1, or the folder of a pruned network.
