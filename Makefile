@@ -45,11 +45,11 @@ help:  ## this list
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
 
-env: $(PYTHON)  ## real Caffe 1.0 and the Python packages into .caffe (no root needed)
-
-$(PYTHON): environment/requirements-py39.lock
+env:  ## real Caffe 1.0 and the Python packages into .caffe (no root needed)
 	bash environment/setup.sh
-	@touch -c $@
+
+$(PYTHON):
+	bash environment/setup.sh
 
 synth: $(SYNTH)/raw.tif  ## a synthetic EM volume with labels
 

@@ -197,11 +197,11 @@ def draw_steps(runs: PathLike, data: PathLike, raw: PathLike, labels: PathLike, 
 
 def _draw_overview(grey: np.ndarray, membrane: np.ndarray, maps: Mapping[str, Tuple[np.ndarray, float]],
                    out: Path) -> None:
-    first, last = list(maps)[0], list(maps)[-1]
-    panels = [("input", grey), ("labelled membrane", on_grey(grey, membrane))]
-    for name in (first, last):
+    panels: List[Tuple[str, np.ndarray]] = []
+    left = [("input", grey), ("labelled membrane", on_grey(grey, membrane))]
+    for beside, name in zip(left, (list(maps)[0], list(maps)[-1])):
         probability, threshold = maps[name]
-        panels += [(f"{name}: probability", probability),
+        panels += [beside, (f"{name}: probability", probability),
                    (f"{name}: segmentation", on_grey(grey, probability >= threshold))]
     draw_panels(panels, out)
 
