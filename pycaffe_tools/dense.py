@@ -36,7 +36,7 @@ from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple, Union
 import numpy as np
 
 from .errors import UserError
-from .netgraph import Layer, NetGraph
+from .netgraph import Layer, NetGraph, pooled_length
 
 Pair = Tuple[int, int]
 Variant = Tuple[int, int]
@@ -333,8 +333,11 @@ class _Planner:
         window, stride = _pooling(layer)
         counts, clipped = [], []
         for axis in (0, 1):
-            counts.append(max(0, -(-(self.size[axis] - window[axis]) // stride[axis])) + 1)
+            counts.append(pooled_length(self.size[axis], window[axis], stride[axis]))
             clipped.append(min(window[axis], self.size[axis] - stride[axis] * (counts[axis] - 1)))
+            if counts[axis] < 1:
+                raise UserError(f"layer {layer.name}: its pooling window is larger than its input by so much that "
+                                f"Caffe refuses it; correct the prototxt")
             if clipped[axis] < 1:
                 raise UserError(f"layer {layer.name}: its last pooling window starts outside its input, which dense "
                                 f"evaluation does not support; use --mode patch")
@@ -397,8 +400,10 @@ class _Pieces:
         if reach is None:
             if window == (1, 1):
                 return source
+            # As far as whole windows go; along the columns, where a clipped window may come last, to the end.
             reach = tuple(source.reach[axis] - self._spacing[axis] * (window[axis] - 1)  # type: ignore
                           for axis in (0, 1))
+            reach = reach[0], max(reach[1], self._planner.reach[1])
         out = Map(name, source.channels, source.start, reach)
         self._planner.steps.append(Pool(out, source, window, self._spacing, self._kind, scale))
         return out

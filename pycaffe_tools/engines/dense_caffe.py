@@ -67,4 +67,4 @@ def predicted_bytes(graph: NetGraph, tile: Tile, threads: int) -> int:
         if layer.type == "Convolution" and layer.geometry.kernel != (1, 1):
             shape = net.output_shape(layer)
             elements += net.input_shape(layer)[1] * int(np.prod(layer.geometry.kernel)) * shape[2] * shape[3]
-    return _BASE_BYTES + 4 * elements + 16 * graph.parameter_count()
+    return _BASE_BYTES + int(1.06 * 4 * elements) + 16 * graph.parameter_count()
