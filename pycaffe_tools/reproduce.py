@@ -1,0 +1,278 @@
+"""Run the reproduction of the paper: every training, pruning, retraining and segmentation, until all are done.
+
+The plan stands in :mod:`.reproduction`, what is done in a store
+(:mod:`.run_store`), and what the report needs is collected into the results
+(:mod:`.collect`) after each run.  Every run is a child process of one of this
+package's own commands, so each can also be repeated by hand; its command stands
+in the results.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set
+
+import click
+
+from .caffe_process import _die_with_parent
+from .collect import collect, collect_plan
+from .commandline import OPTIONS, run
+from .errors import UserError
+from .progress import duration
+from .reproduction import DATA_SETS, SCALES, STAGES, Node, plan
+from .run_store import RunStore
+
+POLL = 0.1
+
+
+class Outcome(NamedTuple):
+    """How a call of the runner ended: names of nodes."""
+
+    completed: List[str]
+    skipped: List[str]
+    failed: Dict[str, str]
+    """With the last line of the log."""
+    blocked: List[str]
+    """Not run, since they need something that failed."""
+
+
+class _Running:
+    """A node at work: its commands one after the other."""
+
+    def __init__(self, node: Node, store: RunStore, processes: int):
+        self.node, self.store, self.processes = node, store, processes
+        self.start = time.monotonic()
+        self.step = 0
+        store.prepare(node)
+        self._stream = open(store.log(node), "ab")
+        self._process = self._begin()
+
+    def _begin(self) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", *_module(self.store.filled(self.node.commands[self.step]))]
+        package = str(Path(__file__).resolve().parent.parent)
+        environment = dict(os.environ, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1",
+                           PYTHONPATH=os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])))
+        self._stream.write(f"$ {' '.join(command)}\n".encode())
+        self._stream.flush()
+        # Its own session, so that Ctrl-C reaches it once, through us; and it ends when this program is killed.
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._stream, stderr=subprocess.STDOUT,
+                                env=environment, start_new_session=True, preexec_fn=_die_with_parent,
+                                pass_fds=(self.store.lock_number,))
+
+    def poll(self) -> Optional[bool]:
+        """None while it runs, then whether it ended well."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        if code == 0 and self.step + 1 < len(self.node.commands):
+            self.step += 1
+            self._process = self._begin()
+            return None
+        self._stream.close()
+        return code == 0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+    def stop(self) -> None:
+        """End it so that it can go on later: ask first, as Ctrl-C does, then kill."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._stream.close()
+
+
+def _module(command: Sequence[str]) -> List[str]:
+    return [f"{__package__}.{command[0]}", *command[1:]]
+
+
+class Runner:
+    """Runs the nodes of a plan, as many at once as there are processes, the earlier ones of the plan first.
+
+    Parameters
+    ----------
+    nodes : the plan; everything a node needs has to be in it.
+    store : an entered :class:`RunStore`.
+    results : folder that gets what the report needs.
+    processes : nodes at once.
+    redo : make nodes anew that were made by other commands.
+    say : called with lines for the user.
+    """
+
+    def __init__(self, nodes: Sequence[Node], store: RunStore, results: Path, processes: int, redo: bool = False,
+                 say: Any = None):
+        self.nodes, self.store, self.results, self.processes = list(nodes), store, results, processes
+        self.say = say or (lambda line: click.echo(line, err=True))
+        self.done: Set[str] = set()
+        for node in self.nodes:
+            # What depends on something that is made anew is made anew.
+            if all(need in self.done for need in node.needs) and store.is_done(node, redo):
+                self.done.add(node.name)
+        self.skipped = [node.name for node in self.nodes if node.name in self.done]
+        self.failed: Dict[str, str] = {}
+        self.running: List[_Running] = []
+        self._measured = [1e-9, 1e-9]
+
+    def run(self) -> Outcome:
+        """Run what is not done; returns when nothing more can be run."""
+        begun, before = time.monotonic(), self.store.sessions()
+        session = {"started": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "processes": self.processes}
+        completed: List[str] = []
+        for node in self.nodes:
+            if node.name in self.done:
+                collect(node, self.store, self.results)
+        try:
+            while True:
+                self._start_ready()
+                if not self.running:
+                    break
+                time.sleep(POLL)
+                for running in list(self.running):
+                    ended_well = running.poll()
+                    if ended_well is not None:
+                        self.running.remove(running)
+                        self._end(running, ended_well, completed)
+                        self.store.write_session(before, {**session, "seconds": round(time.monotonic() - begun),
+                                                          "nodes": len(completed)})
+                        self.store_accounts()
+        finally:
+            for running in self.running:
+                running.stop()
+        blocked = [node.name for node in self.nodes if node.name not in self.done and node.name not in self.failed]
+        return Outcome(completed, self.skipped, self.failed, blocked)
+
+    def store_accounts(self) -> None:
+        """Bring what the results say of the whole up to date."""
+        collect_plan(self.nodes, self.store, self.results)
+
+    def _ready(self) -> List[Node]:
+        busy = {running.node.name for running in self.running}
+        locked = {lock for running in self.running for lock in running.node.locks}
+        return [node for node in self.nodes
+                if node.name not in self.done and node.name not in self.failed and node.name not in busy
+                and all(need in self.done for need in node.needs) and not locked.intersection(node.locks)]
+
+    def _start_ready(self) -> None:
+        while len(self.running) < self.processes and not any(running.node.alone for running in self.running):
+            ready = self._ready()
+            if not ready or (ready[0].alone and self.running):
+                return
+            self.running.append(_Running(ready[0], self.store, self.processes))
+            self.say(f"{self._count()} started {ready[0].name}")
+
+    def _end(self, running: _Running, ended_well: bool, completed: List[str]) -> None:
+        node = running.node
+        if ended_well and not self.store.path(node.output).is_file():
+            ended_well = False
+        if not ended_well:
+            self.failed[node.name] = _last_line(self.store.log(node))
+            self.say(f"{self._count()} FAILED  {node.name}: {self.failed[node.name]} (all of it: "
+                     f"{self.store.log(node)})")
+            return
+        self.store.finish(node, running.seconds, self.processes)
+        collect(node, self.store, self.results)
+        self.done.add(node.name)
+        completed.append(node.name)
+        self._measured[0] += running.seconds
+        self._measured[1] += node.seconds
+        self.say(f"{self._count()} done    {node.name} in {duration(running.seconds)}; {self._time_left()}")
+
+    def _count(self) -> str:
+        return f"[{len(self.done)} of {len(self.nodes)}]"
+
+    def _time_left(self) -> str:
+        """The plan's estimates, corrected by how long the nodes of this call really took."""
+        at_work = {running.node.name: running.seconds for running in self.running}
+        left = sum(max(node.seconds - at_work.get(node.name, 0), 0) for node in self.nodes
+                   if node.name not in self.done and node.name not in self.failed)
+        factor = self._measured[0] / self._measured[1] if self._measured[1] > 1 else 1.0
+        return f"about {duration(left * factor / self.processes)} left" if left else "nothing left"
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def up_to(nodes: Sequence[Node], stage: str) -> List[Node]:
+    """The nodes of a stage and of those before it."""
+    return [node for node in nodes if STAGES.index(node.stage) <= STAGES.index(stage)]
+
+
+def describe(nodes: Sequence[Node], store: RunStore, processes: int) -> List[str]:
+    """The plan as lines: what each node needs, how long it may take, whether it is done."""
+    lines, left = [], 0.0
+    for node in nodes:
+        try:
+            state = "done" if store.is_done(node) else "to do"
+        except UserError:
+            state = "other"
+        left += 0 if state == "done" else node.seconds
+        needs = f"  needs {', '.join(node.needs)}" if node.needs else ""
+        lines.append(f"{state:6} {duration(node.seconds):>12}  {node.stage:8} {node.name}{needs}")
+    return lines + [f"{len(nodes)} runs; about {duration(left / processes)} on {processes} cores as fast as those "
+                    f"that the estimates were made on"]
+
+
+def table(outcome: Outcome) -> List[str]:
+    """The account that ends a call."""
+    lines = ["completed  skipped  failed  not run",
+             f"{len(outcome.completed):9d}  {len(outcome.skipped):7d}  {len(outcome.failed):6d}  "
+             f"{len(outcome.blocked):7d}"]
+    lines += [f"{name} failed: {sentence}" for name, sentence in outcome.failed.items()]
+    lines += [f"not run, since what they need failed: {', '.join(outcome.blocked)}"] if outcome.blocked else []
+    return lines
+
+
+@click.command(context_settings=OPTIONS)
+@click.argument("data_set", metavar="DATASET", type=click.Choice(list(DATA_SETS)))
+@click.option("--scale", type=click.Choice(list(SCALES)), default="small", help="How much of everything.")
+@click.option("--em", type=click.Path(path_type=Path), default=Path("../shared/em"), help="Folder of the stacks.")
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"),
+              help="Store of all runs; may lie outside the checkout.")
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"),
+              help="Gets DATASET/logs: what the report is made from.")
+@click.option("--stage", type=click.Choice(STAGES), default=STAGES[-1], help="Stop after this one.")
+@click.option("--processes", type=click.IntRange(1), default=2, help="Runs at once, one core each.")
+@click.option("--redo", is_flag=True, help="Make anew what was made by other commands.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, with estimated times, and stop.")
+def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: str, processes: int, redo: bool,
+        dry_run: bool) -> int:
+    """Run the reproduction of the paper on DATASET.
+
+    \b
+    python -m pycaffe_tools.reproduce epfl --scale small --runs /scratch/runs --em ../shared/em
+
+    Killed at any moment, the same command goes on. A run that fails stops
+    those that need it and no others. Make the report with
+    python -m pycaffe_tools.report results/DATASET.
+    """
+    nodes = up_to(plan(data_set, scale, processes), stage)
+    store = RunStore(runs / f"{data_set}-{scale}", em)
+    if dry_run:
+        click.echo("\n".join(describe(nodes, store, processes)))
+        return 0
+    if not (em / DATA_SETS[data_set].raw).is_file():
+        raise UserError(f"{em / DATA_SETS[data_set].raw}: there is no such stack; say where it lies with --em, "
+                        f"or see python -m pycaffe_tools.datasets list")
+    with store:
+        runner = Runner(nodes, store, results / data_set, processes, redo)
+        outcome = runner.run()
+        runner.store_accounts()
+    for line in table(outcome):
+        click.echo(line)
+    return 1 if outcome.failed or outcome.blocked else 0
+
+
+if __name__ == "__main__":
+    run(cli, "reproduce")

@@ -1,0 +1,346 @@
+"""The reproduction as data: data sets, scales, and the runs with what each one needs.
+
+Nothing is run here; :mod:`pycaffe_tools.reproduce` does that.  A run is a
+:class:`Node`: commands of this package, the file that is there when they are
+done, and the nodes that have to be done before.  Paths hold ``{runs}`` (the
+store) and ``{em}`` (the folder of stacks), so a store may be moved.
+
+Names of nodes are names of folders in the store:
+
+===================  ==============================================================================
+``N-s1``             N trained with seed 1
+``N-s1-again``       the same, retrained without pruning: the control for what retraining alone does
+``N7-loss-s1``       N-s1 pruned to N7 by the loss and retrained; ``...-pruned`` before retraining
+``N7-scratch-s1``    N7 trained from random weights and retrained; ``...-trained`` before retraining
+``N-second-s1``      N on the second definition of positives and negatives
+===================  ==============================================================================
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from . import networks
+from .errors import UserError
+
+STAGES = ("data", "train", "prune", "retrain", "segment")
+"""In the order in which they follow each other."""
+
+SCORES = ("apoz", "l1")
+"""The two readings of the sparsity criterion of reference [16]."""
+
+FIRST = 1
+"""Seed of the runs of which there is one."""
+
+
+class Definition(NamedTuple):
+    """Which pixels are positive and which are negative."""
+
+    text: str
+    labels: str
+    exclude: Optional[str] = None
+
+
+class DataSet(NamedTuple):
+    """A labelled stack, how it is split, and what may be shown of it.
+
+    Attributes
+    ----------
+    slices, val_slices : for :mod:`pycaffe_tools.patches`; what is in neither is left out as a margin.
+    shown : validation slices that are segmented and scored.
+    crop : part of the first shown slice in Figure 4: y0, y1, x0, x1.
+    licence : None where the terms are not established: then no pixel of the image is kept.
+    """
+
+    name: str
+    title: str
+    raw: str
+    main: Definition
+    second: Optional[Definition]
+    slices: Optional[str]
+    val_slices: str
+    split: str
+    shown: Tuple[int, ...]
+    crop: Tuple[int, int, int, int]
+    licence: Optional[str]
+    citation: str
+
+
+DATA_SETS: Dict[str, DataSet] = {data_set.name: data_set for data_set in (
+    DataSet(
+        "epfl", "EPFL hippocampus, FIB-SEM, 5 nm", "epfl_raw.tif",
+        Definition("positive: boundary membranes of mitochondria; negative: every other pixel except other labelled "
+                   "membranes, which are left out (the paper's negatives were annotated as non-membrane)",
+                   "epfl_mito_boundaries.tif", "epfl_membranes.tif"),
+        Definition("positive: boundary membranes of mitochondria; negative: every other pixel, other membranes included",
+                   "epfl_mito_boundaries.tif"),
+        None, "20:27",
+        "by groups of neighbouring slices: training pages 0 to 19 (slices 0 to 91 of the origin), validation pages 20 to "
+        "26 (slices 105, 118, 135, 161 to 164); no group is in both",
+        (20, 22), (256, 512, 384, 640), None,
+        "A. Lucchi et al., Supervoxel-Based Segmentation of Mitochondria in EM Image Stacks with Learned Shape Features, "
+        "IEEE Trans. Medical Imaging 31(2), 474-486, 2012; labels: GraphLabEMproj, github.com/zhixuhao/unet"),
+    DataSet(
+        "vnc", "Drosophila larva ventral nerve cord, ssTEM, 4.6 nm", "vnc_raw.tif",
+        Definition("positive: plasma membranes (with glial areas, as labelled); negative: every other pixel",
+                   "vnc_membranes.tif"),
+        None, "0:10,11:14", "11:14",
+        "training sections 0 to 9, validation sections 11 to 13; section 10 between them is left out",
+        (12, 13), (384, 640, 384, 640),
+        "Creative Commons Attribution-NonCommercial-ShareAlike 3.0 Unported "
+        "(http://creativecommons.org/licenses/by-nc-sa/3.0/)",
+        "S. Gerhard, J. Funke, J. Martel, A. Cardona, R. Fetter: Segmented anisotropic ssTEM dataset of neural tissue. "
+        "figshare, http://dx.doi.org/10.6084/m9.figshare.856713"),
+    DataSet(
+        "synthetic", "synthetic tissue of pycaffe_tools.synth", "raw.tif",
+        Definition("positive: all membranes as drawn; negative: every other pixel", "membranes.tif"),
+        None, None, "-1", "the last slice validates", (-1,), (0, 128, 0, 128), "drawn by this package: no restriction", "none"),
+)}
+
+
+class Scale(NamedTuple):
+    """How much of everything; None is the committed solver's own number."""
+
+    train_patches: int
+    val_patches: int
+    train_iterations: Optional[int]
+    retrain_iterations: Optional[int]
+    tests: int
+    """Validations on the way of a training."""
+    batches: int
+    """Mini-batches that the pruning loss is averaged over."""
+    batch_size: int
+    nets: Tuple[str, ...]
+    """Pruned networks, from N seed 1."""
+    seeds: Tuple[int, ...]
+    seeded: Tuple[str, ...]
+    """Pruned networks that are made from N of every seed."""
+    controls: Tuple[str, ...]
+    """Networks that are also made with random features and from scratch."""
+    figure_3: bool
+    """Order every layer to its end for seed 1."""
+
+
+ALL = networks.NAMES[1:]
+_FULL = Scale(networks.PAPER_PATCHES, networks.PAPER_PATCHES, None, None, 5, 20, 128, ALL, (1, 2, 3), ("N6", "N7"),
+              ("N6", "N7"), True)
+_SMALL = Scale(60_000, 6_000, 600, 150, 1, 8, 128, ALL, (1, 2, 3), ("N6", "N7"), ("N6", "N7"), True)
+_SECOND = dict(nets=("N6", "N7"), seeds=(1,), seeded=(), controls=())
+_TINY = Scale(256, 64, 4, 2, 1, 1, 16, ("N7",), (1,), (), ("N7",), False)
+SCALES: Dict[str, Dict[str, Scale]] = {
+    "full": {"epfl": _FULL, "vnc": _FULL._replace(**_SECOND), "synthetic": _FULL},
+    "small": {"epfl": _SMALL, "synthetic": _SMALL,
+              "vnc": _SMALL._replace(train_iterations=400, **_SECOND)},
+    # For the tests of this package: what it computes means nothing.
+    "tiny": dict.fromkeys(DATA_SETS, _TINY),
+}
+"""Every number of the reproduction that is not the paper's, by scale and data set."""
+
+
+class Node(NamedTuple):
+    """One run.
+
+    Attributes
+    ----------
+    name : also its folder or file in the store.
+    stage : of :data:`STAGES`.
+    kind : what it makes: database, baseline, model, orderings, segmentation or timing.
+    commands : module and arguments of each command, in order.
+    output : file that is there when all is done, below ``{runs}``.
+    needs : nodes that have to be done before.
+    seconds : rough estimate on one core.
+    facts : what the report has to know: network, criterion, seed, step, iterations ...
+    resumes : whether the commands go on with what an interrupted run left; otherwise it is removed first.
+    locks : nodes that share one do not run at the same time.
+    alone : nothing else may run beside it, since it measures time.
+    """
+
+    name: str
+    stage: str
+    kind: str
+    commands: Tuple[Tuple[str, ...], ...]
+    output: str
+    needs: Tuple[str, ...]
+    seconds: float
+    facts: Dict[str, Any]
+    resumes: bool = False
+    locks: Tuple[str, ...] = ()
+    alone: bool = False
+
+
+def scale_of(data_set: str, scale: str) -> Scale:
+    """The numbers of one scale and data set.
+
+    Raises
+    ------
+    UserError : there is no such scale or data set.
+    """
+    for given, known, what in ((data_set, DATA_SETS, "data set"), (scale, SCALES, "scale")):
+        if given not in known:
+            raise UserError(f"{given}: is not a {what} of the reproduction; choose one of {', '.join(known)}")
+    return SCALES[scale][data_set]
+
+
+def plan(data_set: str, scale: str, processes: int = 2) -> List[Node]:
+    """All runs of a reproduction, those that matter most first; each after what it needs.
+
+    Parameters
+    ----------
+    data_set : of :data:`DATA_SETS`.
+    scale : of :data:`SCALES`.
+    processes : nodes that will run at once; a node alone may use as many processes for its orderings.
+
+    Raises
+    ------
+    UserError : there is no such scale or data set.
+    """
+    return _Planner(scale_of(data_set, scale), DATA_SETS[data_set], processes).nodes()
+
+
+# Measured on one core of a current processor, for estimates only.
+_N_ITERATION = 0.48
+_N_PATCH = 0.0013
+_START = 4.0
+_C1_CANDIDATES = 5050 * 4e-5
+_PIXEL = 2e-5
+
+
+class _Planner:
+    def __init__(self, scale: Scale, data: DataSet, processes: int):
+        self.scale, self.data, self.processes = scale, data, processes
+        multiply_adds = {name: _multiply_adds(name) for name in networks.NAMES}
+        # A part of an iteration does not shrink with the network.
+        self.work = {name: 0.08 + 0.92 * count / multiply_adds["N"] for name, count in multiply_adds.items()}
+
+    def nodes(self) -> List[Node]:
+        scale, found = self.scale, []
+        first_retrained = [f"{net}-loss-s{FIRST}" for net in scale.nets]
+        found += [self._database("main", self.data.main), self._darkness("main")]
+        found += [self._train("N", f"N-s{seed}", seed) for seed in scale.seeds]
+        for criterion in ("loss",) + SCORES:
+            # The deepest cut first: it makes the orderings of which the others need less.
+            for net in sorted(scale.nets, reverse=True):
+                found += self._pruned(net, criterion, FIRST)
+        found += [self._again(FIRST)]
+        if self.data.second:
+            found += [self._database("second", self.data.second), self._darkness("second"),
+                      self._train("N", f"N-second-s{FIRST}", FIRST, data="second")]
+        for net in scale.controls:
+            found += self._pruned(net, "random", FIRST) + self._scratch(net, FIRST)
+        shown = [f"N-s{FIRST}"] + first_retrained
+        shown += [f"{net}-{criterion}-s{FIRST}" for net in scale.nets[-1:] for criterion in SCORES]
+        found += [self._segment(run) for run in shown]
+        found += [self._timing([f"N-s{FIRST}"] + first_retrained)]
+        if scale.figure_3:
+            found += [self._orderings(FIRST)]
+        for seed in scale.seeds[1:]:
+            for criterion in ("loss",) + SCORES:
+                for net in sorted(scale.seeded, reverse=True):
+                    found += self._pruned(net, criterion, seed)
+            found += [self._again(seed)]
+            for net in reversed(scale.controls):
+                found += self._pruned(net, "random", seed) + self._scratch(net, seed)
+        return found
+
+    # -- one kind of node each ---------------------------------------------------------------------------------
+
+    def _database(self, name: str, definition: Definition) -> Node:
+        data, scale = self.data, self.scale
+        command = ["patches", "{em}/" + data.raw, "{em}/" + definition.labels, "{runs}/data-" + name, "--labels-are",
+                   "membrane", "--val-slices=" + data.val_slices, "--train", str(scale.train_patches), "--val",
+                   str(scale.val_patches), "--seed", "0"]
+        command += [f"--slices={data.slices}"] if data.slices else []
+        command += ["--exclude", "{em}/" + definition.exclude] if definition.exclude else []
+        facts = {"definition": definition.text, "split": data.split}
+        return Node(f"data-{name}", "data", "database", (tuple(command),), f"data-{name}/patches.json", (),
+                    _START + 2e-4 * (scale.train_patches + scale.val_patches), facts)
+
+    def _darkness(self, name: str) -> Node:
+        command = ("darkness", "{runs}/data-" + name, "-o", "{runs}/darkness-" + name + ".json", "--force")
+        return Node(f"darkness-{name}", "data", "baseline", (command,), f"darkness-{name}.json", (f"data-{name}",),
+                    _START + 5e-5 * self.scale.train_patches, {})
+
+    def _train(self, net: str, name: str, seed: int, data: str = "main", start: Optional[str] = None,
+               facts: Optional[Dict[str, Any]] = None) -> Node:
+        scale = self.scale
+        iterations = scale.retrain_iterations if start else scale.train_iterations
+        command = ["train", net, "--data", "{runs}/data-" + data, "--out", "{runs}/" + name, "--resume", "--seed",
+                   str(seed)]
+        command += ["--weights", "{runs}/" + start] if start else []
+        command += ["--max-iter", str(iterations)] if iterations else []
+        command += ["--tests", str(scale.tests)] if scale.tests != 5 else []
+        schedule = networks.RETRAINING if start else networks.TRAINING
+        length = iterations or schedule.max_iter
+        seconds = _START + self.work[net] * (length * _N_ITERATION + (scale.tests + 2) * scale.val_patches * _N_PATCH)
+        facts = {"network": net, "criterion": None, "seed": seed, "step": "trained", "before": start, "data": data,
+                 "iterations": length, "base_lr": schedule.base_lr, **(facts or {})}
+        return Node(name, "retrain" if start else "train", "model", (tuple(command),), f"{name}/model.json",
+                    (start,) if start else (f"data-{data}",), seconds, facts, resumes=True)
+
+    def _again(self, seed: int) -> Node:
+        return self._train("N", f"N-s{seed}-again", seed, start=f"N-s{seed}",
+                           facts={"criterion": "none", "step": "retrained"})
+
+    def _scratch(self, net: str, seed: int) -> List[Node]:
+        name = f"{net}-scratch-s{seed}"
+        facts = {"criterion": "scratch"}
+        return [self._train(net, f"{name}-trained", seed, facts=facts),
+                self._train(net, name, seed, start=f"{name}-trained", facts={**facts, "step": "retrained"})]
+
+    def _pruned(self, net: str, criterion: str, seed: int) -> List[Node]:
+        scale, name, source = self.scale, f"{net}-{criterion}-s{seed}", f"N-s{seed}"
+        patches = scale.batches * scale.batch_size
+        full = scale.figure_3 and criterion == "loss" and seed == FIRST
+        command = ["prune", net, "--from", "{runs}/" + source, "--data", "{runs}/data-main", "--out",
+                   "{runs}/" + name + "-pruned", "--criterion", criterion, *self._sample(seed)]
+        command += ["--full-order"] if full else []
+        seconds = _START + self.work[net] * scale.val_patches * _N_PATCH
+        if criterion == "loss":
+            deepest = net == max(scale.nets)
+            seconds += patches * _C1_CANDIDATES * (1.2 if deepest else 0.5)
+        else:
+            seconds += patches * 400 * 4e-5
+        facts = {"network": net, "criterion": criterion, "seed": seed, "step": "pruned", "before": source,
+                 "data": "main"}
+        pruned = Node(f"{name}-pruned", "prune", "model", (tuple(command),), f"{name}-pruned/model.json",
+                      (source,), seconds, facts, locks=(f"orderings-{criterion}-s{seed}",))
+        return [pruned, self._train(net, name, seed, start=f"{name}-pruned",
+                                    facts={"criterion": criterion, "step": "retrained"})]
+
+    def _sample(self, seed: int) -> List[str]:
+        """Options of everything that orders features of N of one seed, so that all share one set of mini-batches."""
+        workers = 1 if self.processes > 1 else 2
+        return ["--batches", str(self.scale.batches), "--batch-size", str(self.scale.batch_size), "--seed", str(seed),
+                "--workers", str(workers), "--max-memory", "3G", "--cache", "{runs}/orderings-s" + str(seed)]
+
+    def _orderings(self, seed: int) -> Node:
+        name = f"figure3-s{seed}"
+        command = ("ordering", "{runs}/N-s" + str(seed), "--data", "{runs}/data-main", "--all-layers",
+                   *self._sample(seed), "-o", "{runs}/" + name)
+        seconds = _START + self.scale.batches * self.scale.batch_size * _C1_CANDIDATES * 0.8
+        return Node(name, "segment", "orderings", (command,), f"{name}/fc4.json", (f"N-s{seed}",), seconds,
+                    {"network": "N", "criterion": "loss", "seed": seed}, locks=(f"orderings-loss-s{seed}",))
+
+    def _segment(self, run: str) -> Node:
+        data, name = self.data, f"segment-{run}"
+        slices = ",".join(str(number) for number in data.shown)
+        output = "{runs}/" + name + "/probability.tif"
+        segment = ("segment", "{em}/" + data.raw, "-o", output, "--model", "{runs}/" + run, f"--slices={slices}",
+                   "--dtype", "uint8", "--workers", "1")
+        score = ["evaluate", output, "{em}/" + data.main.labels, f"--slices={slices}", "--rand", "--json",
+                 "{runs}/" + name + "/scores.json", "--force"]
+        score += ["--exclude", "{em}/" + data.main.exclude] if data.main.exclude else []
+        seconds = 2 * _START + self.work[run.split("-")[0]] * len(data.shown) * 800_000 * _PIXEL
+        return Node(name, "segment", "segmentation", (segment, tuple(score)), f"{name}/scores.json", (run,), seconds,
+                    {"run": run, "slices": list(data.shown)}, resumes=True)
+
+    def _timing(self, runs: List[str]) -> Node:
+        command = ("timing", *("{runs}/" + run for run in runs), "-o", "{runs}/timing.json", "--force")
+        return Node("timing", "segment", "timing", (command,), "timing.json", tuple(runs), _START + 20 * len(runs),
+                    {}, alone=True)
+
+
+def _multiply_adds(net: str) -> int:
+    from .caffe_schema import parse_prototxt
+    from .netgraph import NetGraph
+    return NetGraph(parse_prototxt(networks.deploy_prototxt(networks.counts_of(net), net))).multiply_accumulates()

@@ -1,0 +1,163 @@
+"""The store of a reproduction: which runs are done, and that they are the ones that are asked for.
+
+=========================  ===================================================================
+``<node>/`` or a file      what a node made, as its own command wrote it
+``done/<node>.json``       written when the node has ended: commands, hash of its output, hashes
+                           of what it needed, seconds, code
+``log/<node>.log``         what its commands printed
+``sessions.json``          how long the runner has worked, each time it was called
+``lock``                   held while a runner works here
+=========================  ===================================================================
+
+A node counts as done if its record is there, says the same commands, and its
+output and all it needed are the files of the record.  Everything else is done
+again, or gone on with where the command can do that.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from .errors import UserError
+from .files import PathLike, read_json, sha256, write_json
+from .reproduction import Node
+
+PATIENCE = 5.0
+"""Seconds to wait for processes that a killed runner left behind: the kernel ends them, but not at once."""
+
+
+class RunStore:
+    """The folder in which the runs of one data set and scale lie.
+
+    Parameters
+    ----------
+    root : the folder; made if it is not there.
+    em : folder of the stacks.
+    """
+
+    def __init__(self, root: PathLike, em: PathLike):
+        self.root, self.em = Path(root).absolute(), Path(em).absolute()
+        self._lock: Any = None
+
+    def __enter__(self) -> "RunStore":
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.root / "lock", "w")
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return self
+            except OSError:
+                if time.monotonic() > deadline:
+                    self._lock.close()
+                    raise UserError(f"{self.root}: another reproduction is working in this store; wait for it, "
+                                    f"or choose another one") from None
+                time.sleep(0.2)
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.close()
+
+    @property
+    def lock_number(self) -> int:
+        """File descriptor of the lock: children hold it too, so that none of them can outlive it."""
+        return self._lock.fileno()
+
+    def path(self, relative: str) -> Path:
+        """Where something of the store lies."""
+        return self.root / relative
+
+    def log(self, node: Node) -> Path:
+        """What the node's commands printed."""
+        return self.root / "log" / f"{node.name}.log"
+
+    def filled(self, command: Sequence[str]) -> List[str]:
+        """A command with the placeholders of :mod:`.reproduction` replaced."""
+        return [part.replace("{runs}", str(self.root)).replace("{em}", str(self.em)) for part in command]
+
+    def record(self, name: str) -> Optional[Dict[str, Any]]:
+        """What is known of a node that has ended; None if it has not."""
+        path = self.root / "done" / f"{name}.json"
+        return read_json(path) if path.is_file() else None
+
+    def is_done(self, node: Node, redo: bool = False) -> bool:
+        """Whether a node need not be run.
+
+        Raises
+        ------
+        UserError : it was run with other commands, and ``redo`` does not say that it is to be made anew.
+        """
+        record = self.record(node.name)
+        if record is None or not self.path(node.output).is_file():
+            return False
+        if record["commands"] != [list(command) for command in node.commands]:
+            if redo:
+                return False
+            raise UserError(f"{self.root}: {node.name} was made there by other commands "
+                            f"({_first_difference(record['commands'], node.commands)}); choose another store, or say "
+                            f"--redo to make it and what depends on it anew")
+        return (record["sha256"] == sha256(self.path(node.output))
+                and all(self._hash(need) == digest for need, digest in record["needs"].items()))
+
+    def forget(self, node: Node) -> None:
+        """Remove a node's record and all that it made."""
+        for path in (self.root / "done" / f"{node.name}.json", self.root / node.output.split("/")[0]):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.exists():
+                path.unlink()
+
+    def prepare(self, node: Node) -> None:
+        """Clear away what an earlier attempt left, unless the node's commands go on with it."""
+        if self.record(node.name) is not None or not node.resumes:
+            self.forget(node)
+        self.path(node.output).parent.mkdir(parents=True, exist_ok=True)
+        self.log(node).parent.mkdir(parents=True, exist_ok=True)
+
+    def finish(self, node: Node, seconds: float, processes: int) -> None:
+        """Record that a node has ended well."""
+        write_json(self.root / "done" / f"{node.name}.json", {
+            "commands": [list(command) for command in node.commands], "sha256": sha256(self.path(node.output)),
+            "needs": {need: self._hash(need) for need in node.needs}, "seconds": round(seconds, 1),
+            "estimate": round(node.seconds, 1), "processes": processes, "code": code_version()})
+
+    def _hash(self, name: str) -> Optional[str]:
+        record = self.record(name)
+        return record["sha256"] if record else None
+
+    def sessions(self) -> List[Dict[str, Any]]:
+        """One entry a call of the runner: start, seconds, nodes done."""
+        path = self.root / "sessions.json"
+        return read_json(path) if path.is_file() else []
+
+    def write_session(self, before: Sequence[Mapping[str, Any]], session: Mapping[str, Any]) -> None:
+        """Keep the account of the present call, so that a kill loses little of it."""
+        write_json(self.root / "sessions.json", [*before, session])
+
+
+def _first_difference(before: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> str:
+    old, new = " ".join(sum(map(list, before), [])), " ".join(sum(map(list, now), []))
+    start = len(os.path.commonprefix([old, new]))
+    start = max(old.rfind(" ", 0, start), new.rfind(" ", 0, start), 0)
+    return f"...{old[start:start + 60]} there, ...{new[start:start + 60]} now"
+
+
+def code_version() -> Dict[str, Optional[str]]:
+    """What computed: the commit of this checkout (None outside one), and a hash of the package's files."""
+    package = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+    try:
+        commit = subprocess.run(["git", "-C", str(package), "rev-parse", "HEAD"], capture_output=True, text=True,
+                                timeout=10)
+        name = commit.stdout.strip() if commit.returncode == 0 else None
+    except (OSError, subprocess.TimeoutExpired):
+        name = None
+    return {"commit": name, "sources_sha256": digest.hexdigest()}

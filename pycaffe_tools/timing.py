@@ -1,0 +1,104 @@
+"""Segmentation time T of Table 2, on this machine: patch by patch as in the paper, and dense.
+
+A slice of 3069 x 2301 pixels is 7,061,769 patches.  Patch by patch, a sample
+of them is timed and multiplied; dense, one tile.  One thread of one core.  The
+shortest of several repetitions counts (whatever else runs only ever adds), and
+the longest is kept as the spread.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+
+import click
+import numpy as np
+
+from . import engines, networks
+from .commandline import OPTIONS, run
+from .errors import UserError
+from .files import refuse_existing, write_json
+from .model import open_model
+from .netgraph import NetGraph
+
+SLICE_PIXELS = networks.SLICE_SHAPE[0] * networks.SLICE_SHAPE[1]
+PATCH_TILE = (32, 64)
+DENSE_BYTES = 1_000_000_000
+
+
+class Time(NamedTuple):
+    """Seconds for one slice of the paper's size."""
+
+    seconds: float
+    """By the shortest repetition."""
+    longest: float
+    engine: str
+    tile: Tuple[int, int]
+    repetitions: int
+
+
+def time_engine(name: str, graph: NetGraph, weights: Any, tile: Tuple[int, int], repetitions: int) -> Time:
+    """Time one engine on a tile of noise, and scale to a slice by the number of pixels."""
+    engine = engines.create(name, graph, weights, tile, threads=1)
+    before, after = engine.halo
+    shape = (tile[0] + before + after, tile[1] + before + after)
+    grey = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
+    seconds = _repeated(lambda: engine.predict(grey), repetitions)
+    scale = SLICE_PIXELS / (tile[0] * tile[1])
+    return Time(min(seconds) * scale, max(seconds) * scale, name, tile, repetitions)
+
+
+def _repeated(work: Callable[[], Any], repetitions: int) -> List[float]:
+    work()      # buffers are allocated on the first call
+    seconds = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def processor() -> str:
+    """Name of the processor, as the operating system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+@click.command(context_settings=OPTIONS)
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="JSON file to write.")
+@click.option("--repetitions", type=click.IntRange(1), default=3, help="Of each measurement; the shortest counts.")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+def cli(models: Tuple[Path, ...], out: Path, repetitions: int, force: bool) -> None:
+    """Time the segmentation of one 3069 x 2301 slice with each of MODELS.
+
+    \b
+    python -m pycaffe_tools.timing runs/N runs/N7 -o timing.json
+    """
+    refuse_existing(out, force)
+    dense = engines.default_name()
+    content: Dict[str, Any] = {"processor": processor(), "threads": 1, "slice": list(networks.SLICE_SHAPE),
+                               "pixels": SLICE_PIXELS, "models": {}}
+    for directory in models:
+        opened = open_model(directory)
+        if opened.name in content["models"]:
+            raise UserError(f"{directory}: is a second {opened.name}; give each network once")
+        graph, weights = opened.net(), opened.load_weights()
+        tile = engines.best_tile(dense, graph, DENSE_BYTES)
+        times = {"patch": time_engine("patch", graph, weights, PATCH_TILE, repetitions),
+                 "dense": time_engine(dense, graph, weights, tile, repetitions)}
+        content["models"][opened.name] = {
+            key: {**value._asdict(), "seconds": round(value.seconds, 2), "longest": round(value.longest, 2)}
+            for key, value in times.items()}
+        click.echo(f"{opened.name}: {times['patch'].seconds:.0f} s a slice patch by patch, "
+                   f"{times['dense'].seconds:.1f} s dense ({dense})")
+    write_json(out, content)
+
+
+if __name__ == "__main__":
+    run(cli, "timing")
