@@ -126,6 +126,8 @@ class Job(NamedTuple):
     slices: int
     itemsize: int
     """Bytes of a grey value."""
+    result_bytes: int
+    """Bytes of a pixel's results: its probability (float32), its rounded form, its mask, as far as they are made."""
     overlay: bool
     own_bytes: int
     """Memory of this process before it holds any slice, see :func:`peak_so_far`."""
@@ -163,8 +165,10 @@ def make_plan(engine: str, graph: NetGraph, job: Job, workers: int, limit: int, 
 
     Raises
     ------
-    UserError : not even one worker with the smallest tile fits; says the least that would do.
+    UserError : not even one worker with the smallest tile fits; says the least that would do. Or the engine cannot
+        run the net.
     """
+    engines.predicted_bytes(engine, graph, (1, 1))      # says here why an engine cannot run a net
     least = None
     for count in range(workers, 0, -1):
         for size in ([tile] if tile else _sizes(engine, graph, job, count)):
@@ -213,12 +217,13 @@ def _predict(engine: str, graph: NetGraph, job: Job, size: Pair, count: int, lim
     tiles = len(grid(job.region, size))
     count = max(1, min(count, tiles * job.slices))
     read, kept = _area(job.slice_shape), _area(job.region)
-    # The slice and its mirrored copy; probabilities, their rounded form and mask; an overlay's float32 and colours.
-    one = 2 * read * job.itemsize + kept * (4 + 1 + 1) + (kept * (4 + 4 + 3 + 3) if job.overlay else 0) + read
+    # Grey values, results, an overlay's float32 and colours; and, for one slice at a time, what reading it takes.
+    one = read * job.itemsize + kept * (job.result_bytes + (4 + 4 + 3 + 3 if job.overlay else 0))
+    reading = read * (job.itemsize + 1)
     messages = 3 * (size[0] + 32) * (size[1] + 32) * (job.itemsize + 4)
     # What is still to be loaded (matplotlib for overlays), and a step so coarse that equal jobs get equal plans.
     own = job.own_bytes + (80_000_000 if job.overlay else 16_000_000)
-    own = -(-own // _OWN_STEP) * _OWN_STEP + min(slices_in_memory(count, tiles), max(job.slices, 1)) * one + count * messages
+    own = -(-own // _OWN_STEP) * _OWN_STEP + min(slices_in_memory(count, tiles), max(job.slices, 1)) * one + reading + count * messages
     return Plan(engine, size, count, tiles, own, engines.predicted_bytes(engine, graph, size), limit)
 
 

@@ -101,6 +101,7 @@ class Segmentation:
         self.warnings = warnings_of(self.volume, grey, self.model)
         workers = request.workers or cores()
         job = Job(self.volume.shape[1:], self.region.shape, len(self.slices), self.volume.dtype.itemsize,
+                  4 + (request.dtype == "uint8") + 2 * bool(request.mask_out or request.overlay_out),
                   request.overlay_out is not None, peak_so_far())
         # An unfinished output keeps its tiles, so that it ends with the bytes of an uninterrupted run.
         tile = request.tile or (tuple(before["options"]["tile"]) if before else None)

@@ -25,8 +25,7 @@ class Task(NamedTuple):
 
 
 class _OpenSlice:
-    def __init__(self, grey: np.ndarray, padded: PaddedSlice, shape: Sequence[int], tiles: int):
-        self.grey = grey
+    def __init__(self, padded: PaddedSlice, shape: Sequence[int], tiles: int):
         self.padded = padded
         self.probability = np.empty(tuple(shape), np.float32)
         self.tiles_left = tiles
@@ -99,7 +98,7 @@ class SliceQueue:
         except UserError as error:
             self._fail(z, str(error))
             return
-        self._open[z] = _OpenSlice(grey, self._pad(grey), self._shape, len(self._tiles))
+        self._open[z] = _OpenSlice(self._pad(grey), self._shape, len(self._tiles))
         self._current, self._next_tile = z, 0
 
     def done(self, task: Task, probability: np.ndarray) -> None:
@@ -124,7 +123,7 @@ class SliceQueue:
             if image.tiles_left:
                 return
         if image.sentence is None:
-            self._finish(task.z, image.grey, image.probability)
+            self._finish(task.z, image.padded.grey, image.probability)
         else:
             self._fail(task.z, image.sentence)
         with self._changed:

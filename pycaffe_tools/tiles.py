@@ -95,11 +95,11 @@ def grid(region: Pair, tile: Pair) -> List[Region]:
 
 
 class PaddedSlice:
-    """A slice from which tiles with their rim are cut.
+    """A slice from which tiles with their rim are cut; of the slice itself no second copy is kept.
 
     Parameters
     ----------
-    grey : rows x columns.
+    grey : rows x columns, any data type.
     region : the part of it that is to be segmented; tiles are counted from its corner.
     rim : pixels that a patch reaches before and after the pixel it classifies, for 32 x 32 patches (16, 15).
     """
@@ -108,6 +108,13 @@ class PaddedSlice:
         self._region = region
         self._rim = rim
         self._padded = reflect_pad(grey, rim[0], rim[1])
+
+    @property
+    def grey(self) -> np.ndarray:
+        """The slice without its mirrored border, rows x columns; a view."""
+        before, after = self._rim
+        rows, columns = self._padded.shape
+        return self._padded[before:rows - after, before:columns - after]
 
     def cut(self, tile: Region) -> np.ndarray:
         """Grey values of a tile and its rim: (rows + sum(rim)) x (columns + sum(rim))."""

@@ -19,10 +19,11 @@ MODE = "dense" if "onnxruntime" in AVAILABLE else "patch"
 needs_an_engine = pytest.mark.skipif(not AVAILABLE, reason="needs onnxruntime or Caffe")
 
 
-def make_model(folder, seed=1, threshold=0.1, pixel_size=(50.0, 4.0, 5.0)):
-    """A whole model directory with random weights."""
+def make_model(folder, seed=1, threshold=0.1, pixel_size=(50.0, 4.0, 5.0), padding=""):
+    """A whole model directory with random weights; ``padding`` goes into the prototxt of c2."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / model.DEPLOY).write_text(networks.deploy_prototxt(COUNTS, "tiny"))
+    (folder / model.DEPLOY).write_text(
+        networks.deploy_prototxt(COUNTS, "tiny").replace("kernel_size: 5", f"kernel_size: 5 {padding}"))
     net = read_net(folder / model.DEPLOY)
     write_weights(folder / model.WEIGHTS, net, random_weights(net, seed))
     model.finish_model(folder, name="tiny", normalisation={"mean": MEAN, "std": STD}, patch_size=32,

@@ -8,7 +8,7 @@ from pycaffe_tools.errors import UserError
 from pycaffe_tools.netgraph import NetGraph
 
 GRAPH = NetGraph(parse_prototxt(networks.deploy_prototxt(networks.TABLE_1["N"], "N"), "N"))
-JOB = memory.Job((2301, 3069), (2301, 3069), 689, 1, False, 60_000_000)
+JOB = memory.Job((2301, 3069), (2301, 3069), 689, 1, 4, False, 60_000_000)
 
 
 @pytest.fixture(autouse=True)

@@ -110,6 +110,14 @@ def test_equal_options_give_equal_bytes_whatever_the_number_of_workers(tmp_path,
     assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
 
 
+@pytest.mark.skipif(MODE != "dense", reason="needs onnxruntime")
+def test_a_net_that_is_not_for_dense_evaluation_is_refused_before_any_work(tmp_path, raw):
+    padded = make_model(tmp_path / "padded", padding="pad: 2")
+    with pytest.raises(UserError, match="layer c2: .*--mode patch"):
+        segment(request(raw, tmp_path / "p.tif", padded))
+    assert [file.name for file in tmp_path.iterdir()] == ["padded"]
+
+
 def test_a_crop_sees_what_lies_beyond_its_edges(tmp_path, model, raw, whole):
     segment(request(raw, tmp_path / "c.tif", model, crop="5:31,20:52", slices="0"))
     assert np.abs(read(tmp_path / "c.tif")[0] - read(whole)[0, 5:31, 20:52]).max() < 1e-5

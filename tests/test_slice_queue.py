@@ -60,6 +60,18 @@ def test_every_slice_comes_back_whole_and_few_are_in_memory(threads):
     assert account.most <= 2
 
 
+def test_another_slice_is_read_only_when_one_is_finished():
+    account = Account([0, 1, 2], capacity=2, tile=SHAPE)
+    tasks = [account.queue.take(), account.queue.take()]
+    waiting = threading.Thread(target=lambda: tasks.append(account.queue.take()))
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive() and account.most == 2
+    account.queue.done(tasks[0], np.zeros(SHAPE, np.float32))
+    waiting.join(20)
+    assert tasks[2].z == 2 and account.most == 2
+
+
 def test_a_slice_that_cannot_be_read_fails_alone():
     account = Account([0, 1, 2, 99], capacity=2, unreadable=(0, 2))
     account.work()
