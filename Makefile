@@ -29,6 +29,7 @@ INPUT          ?= $(RAW)
 PYTEST_OPTIONS ?=
 
 PYTHON := .caffe/bin/python
+ENV    := .caffe/stamp
 TOOLS  := $(PYTHON) -m pycaffe_tools
 # Two threads of OpenBLAS on two cores only get in each other's way at the size of a patch.
 export OPENBLAS_NUM_THREADS ?= 1
@@ -48,17 +49,18 @@ help:  ## this list
 env:  ## real Caffe 1.0 and the Python packages into .caffe (no root needed)
 	bash environment/setup.sh
 
-$(PYTHON):
+# Written last, so an interrupted set-up is not taken for an environment.
+$(ENV):
 	bash environment/setup.sh
 
 synth: $(SYNTH)/raw.tif  ## a synthetic EM volume with labels
 
-$(SYNTH)/raw.tif: | $(PYTHON)
+$(SYNTH)/raw.tif: | $(ENV)
 	$(TOOLS).synth $(SYNTH) $(SYNTH_OPTIONS)
 
 patches: $(DATA)/patches.json  ## the patch database of RAW and LABELS
 
-$(DATA)/patches.json: | $(PYTHON) $(filter $(SYNTH)/raw.tif,$(RAW))
+$(DATA)/patches.json: | $(ENV) $(filter $(SYNTH)/raw.tif,$(RAW))
 	$(TOOLS).patches $(RAW) $(LABELS) $(DATA) --labels-are $(LABELS_ARE) $(PATCH_OPTIONS)
 
 train: $(RUNS)/$(if $(filter N,$(NET)),N,$(NET)-scratch)/model.json  ## train N with Caffe (or NET=N7 from scratch)
@@ -83,29 +85,29 @@ segment: $(RUNS)/$(NET)/probabilities.tif  ## segment INPUT (default: RAW) with 
 $(RUNS)/%/probabilities.tif: | $(RUNS)/%/model.json
 	$(TOOLS).segment $(INPUT) -o $@ --model $(RUNS)/$* $(SEGMENT_OPTIONS)
 
-demo:  ## everything once, small, on a synthetic volume, with pictures in demo/
+demo: env  ## everything once, small, on a synthetic volume, with pictures in demo/
 	@$(MAKE) --no-print-directory demo/overview.png SYNTH=demo/synthetic DATA=demo/patches RUNS=demo/runs NET=N7 \
 	  RAW=demo/synthetic/raw.tif LABELS=demo/synthetic/membranes.tif SYNTH_OPTIONS="--slices 8 --size 384" \
-	  PATCH_OPTIONS="--train 12000 --val 2000" TRAIN_OPTIONS="--max-iter 300" RETRAIN_OPTIONS="--max-iter 300" \
+	  PATCH_OPTIONS="--train 12000 --val 2000" TRAIN_OPTIONS="--max-iter 300" RETRAIN_OPTIONS="--max-iter 1000 --base-lr 0.0005" \
 	  PRUNE_OPTIONS="--batches 4 --batch-size 64" SEGMENT_OPTIONS="--slices 6:7"
 	@echo "Look at demo/overview.png; the pictures of each step are beside it."
 
 demo/overview.png: | $(RUNS)/N/probabilities.tif $(RUNS)/N7-pruned/probabilities.tif $(RUNS)/N7/probabilities.tif
 	$(TOOLS).plots steps $(RUNS) --data $(DATA) --raw $(RAW) --labels $(LABELS) --slice 6 -o demo
 
-test: $(PYTHON)  ## the test suite on real Caffe
+test: env  ## the test suite on real Caffe
 	$(PYTHON) -m pytest tests $(PYTEST_OPTIONS)
 
-test-slow: $(PYTHON)  ## the long tests as well
+test-slow: env  ## the long tests as well
 	$(PYTHON) -m pytest tests --slow $(PYTEST_OPTIONS)
 
-networks: $(PYTHON)  ## write prototxt/ and solvers/ from Table 1
+networks: | $(ENV)  ## write prototxt/ and solvers/ from Table 1
 	$(TOOLS).networks
 
-bench-pruning: $(PYTHON)  ## the fast ordering against a forward pass per candidate
+bench-pruning: | $(ENV)  ## the fast ordering against a forward pass per candidate
 	$(TOOLS).bench_pruning $(BENCH_OPTIONS)
 
-bench-segment: $(PYTHON)  ## dense segmentation against patch by patch
+bench-segment: | $(ENV)  ## dense segmentation against patch by patch
 	$(TOOLS).bench_segment $(BENCH_OPTIONS)
 
 clean:  ## remove the demo and build outputs, not the environment, data or runs
