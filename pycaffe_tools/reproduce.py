@@ -101,17 +101,19 @@ class Runner:
 
     Parameters
     ----------
-    nodes : the plan; everything a node needs has to be in it.
+    nodes : what is to be done of the plan; everything a node needs has to be in it.
     store : an entered :class:`RunStore`.
     results : folder that gets what the report needs.
     processes : nodes at once.
     redo : make nodes anew that were made by other commands.
+    whole : the whole plan, for the results; ``nodes`` by default.
     say : called with lines for the user.
     """
 
     def __init__(self, nodes: Sequence[Node], store: RunStore, results: Path, processes: int, redo: bool = False,
-                 say: Any = None):
+                 whole: Optional[Sequence[Node]] = None, say: Any = None):
         self.nodes, self.store, self.results, self.processes = list(nodes), store, results, processes
+        self.plan = list(whole or nodes)
         self.say = say or (lambda line: click.echo(line, err=True))
         self.done: Set[str] = set()
         for node in self.nodes:
@@ -144,16 +146,16 @@ class Runner:
                         self._end(running, ended_well, completed)
                         self.store.write_session(before, {**session, "seconds": round(time.monotonic() - begun),
                                                           "nodes": len(completed)})
-                        self.store_accounts()
+                        self.collect_accounts()
         finally:
             for running in self.running:
                 running.stop()
         blocked = [node.name for node in self.nodes if node.name not in self.done and node.name not in self.failed]
         return Outcome(completed, self.skipped, self.failed, blocked)
 
-    def store_accounts(self) -> None:
+    def collect_accounts(self) -> None:
         """Bring what the results say of the whole up to date."""
-        collect_plan(self.nodes, self.store, self.results)
+        collect_plan(self.plan, self.store, self.results)
 
     def _ready(self) -> List[Node]:
         busy = {running.node.name for running in self.running}
@@ -257,7 +259,8 @@ def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: s
     those that need it and no others. Make the report with
     python -m pycaffe_tools.report results/DATASET.
     """
-    nodes = up_to(plan(data_set, scale, processes), stage)
+    whole = plan(data_set, scale, processes)
+    nodes = up_to(whole, stage)
     store = RunStore(runs / f"{data_set}-{scale}", em)
     if dry_run:
         click.echo("\n".join(describe(nodes, store, processes)))
@@ -266,9 +269,9 @@ def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: s
         raise UserError(f"{em / DATA_SETS[data_set].raw}: there is no such stack; say where it lies with --em, "
                         f"or see python -m pycaffe_tools.datasets list")
     with store:
-        runner = Runner(nodes, store, results / data_set, processes, redo)
+        runner = Runner(nodes, store, results / data_set, processes, redo, whole)
         outcome = runner.run()
-        runner.store_accounts()
+        runner.collect_accounts()
     for line in table(outcome):
         click.echo(line)
     return 1 if outcome.failed or outcome.blocked else 0

@@ -119,6 +119,8 @@ class Scale(NamedTuple):
     """Networks that are also made with random features and from scratch."""
     figure_3: bool
     """Order every layer to its end for seed 1."""
+    timing: Tuple[str, ...] = ()
+    """Options of :mod:`pycaffe_tools.timing`."""
 
 
 ALL = networks.NAMES[1:]
@@ -126,7 +128,8 @@ _FULL = Scale(networks.PAPER_PATCHES, networks.PAPER_PATCHES, None, None, 5, 20,
               ("N6", "N7"), True)
 _SMALL = Scale(60_000, 6_000, 600, 150, 1, 8, 128, ALL, (1, 2, 3), ("N6", "N7"), ("N6", "N7"), True)
 _SECOND = dict(nets=("N6", "N7"), seeds=(1,), seeded=(), controls=())
-_TINY = Scale(256, 64, 4, 2, 1, 1, 16, ("N7",), (1,), (), ("N7",), False)
+_TINY = Scale(256, 64, 4, 2, 1, 1, 16, ("N7",), (1,), (), ("N7",), False,
+              ("--patches", "64", "--dense-tile", "32", "--repetitions", "1"))
 SCALES: Dict[str, Dict[str, Scale]] = {
     "full": {"epfl": _FULL, "vnc": _FULL._replace(**_SECOND), "synthetic": _FULL},
     "small": {"epfl": _SMALL, "synthetic": _SMALL,
@@ -335,7 +338,7 @@ class _Planner:
                     {"run": run, "slices": list(data.shown)}, resumes=True)
 
     def _timing(self, runs: List[str]) -> Node:
-        command = ("timing", *("{runs}/" + run for run in runs), "-o", "{runs}/timing.json", "--force")
+        command = ("timing", *("{runs}/" + run for run in runs), "-o", "{runs}/timing.json", "--force", *self.scale.timing)
         return Node("timing", "segment", "timing", (command,), "timing.json", tuple(runs), _START + 20 * len(runs),
                     {}, alone=True)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import platform
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import click
 import numpy as np
@@ -24,7 +24,7 @@ from .model import open_model
 from .netgraph import NetGraph
 
 SLICE_PIXELS = networks.SLICE_SHAPE[0] * networks.SLICE_SHAPE[1]
-PATCH_TILE = (32, 64)
+PATCH_ROWS = 32
 DENSE_BYTES = 1_000_000_000
 
 
@@ -73,8 +73,11 @@ def processor() -> str:
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="JSON file to write.")
 @click.option("--repetitions", type=click.IntRange(1), default=3, help="Of each measurement; the shortest counts.")
+@click.option("--patches", type=click.IntRange(1), default=2048, help="Timed patch by patch; a multiple of 32.")
+@click.option("--dense-tile", type=click.IntRange(16), help="Side of the dense tile  [default: the best within 1 GB]")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
-def cli(models: Tuple[Path, ...], out: Path, repetitions: int, force: bool) -> None:
+def cli(models: Tuple[Path, ...], out: Path, repetitions: int, patches: int, dense_tile: Optional[int],
+        force: bool) -> None:
     """Time the segmentation of one 3069 x 2301 slice with each of MODELS.
 
     \b
@@ -89,8 +92,8 @@ def cli(models: Tuple[Path, ...], out: Path, repetitions: int, force: bool) -> N
         if opened.name in content["models"]:
             raise UserError(f"{directory}: is a second {opened.name}; give each network once")
         graph, weights = opened.net(), opened.load_weights()
-        tile = engines.best_tile(dense, graph, DENSE_BYTES)
-        times = {"patch": time_engine("patch", graph, weights, PATCH_TILE, repetitions),
+        tile = (dense_tile, dense_tile) if dense_tile else engines.best_tile(dense, graph, DENSE_BYTES)
+        times = {"patch": time_engine("patch", graph, weights, (PATCH_ROWS, max(patches // PATCH_ROWS, 1)), repetitions),
                  "dense": time_engine(dense, graph, weights, tile, repetitions)}
         content["models"][opened.name] = {
             key: {**value._asdict(), "seconds": round(value.seconds, 2), "longest": round(value.longest, 2)}
