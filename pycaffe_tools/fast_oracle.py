@@ -171,15 +171,14 @@ class Incremental:
 
     # -- what the coordinator asks ---------------------------------------------------------------------------
 
-    def sums(self, candidates: Sequence[int], stage: Optional[int] = None) -> np.ndarray:
-        """Sum of the losses with each candidate discarded, over the patches of a stage (of ``STAGES``) or over all."""
+    def sums(self, candidates: Sequence[int], stages: Sequence[int] = range(STAGES)) -> np.ndarray:
+        """Sums of the losses with each candidate discarded over the patches of each stage: stages x candidates."""
         number = len(self._chunks)
-        chunks = (range(number) if stage is None
-                  else range(number * stage // STAGES, number * (stage + 1) // STAGES))
-        totals = np.zeros(len(candidates))
-        for chunk in chunks:
-            for place, candidate in enumerate(candidates):
-                totals[place] += self._chunk_loss(chunk, candidate)
+        totals = np.zeros((len(stages), len(candidates)))
+        for total, stage in zip(totals, stages):
+            for chunk in range(number * stage // STAGES, number * (stage + 1) // STAGES):
+                for place, candidate in enumerate(candidates):
+                    total[place] += self._chunk_loss(chunk, candidate)
         return totals
 
     def exact_sums(self, candidates: Sequence[int]) -> np.ndarray:
@@ -350,11 +349,6 @@ class Combined(Oracle):
             part.ask(method, *arguments)
         return [part.answer() for part in self.parts]
 
-    def sums(self, candidates: Sequence[int], *stage: int) -> np.ndarray:
-        """Sum of the losses with each candidate discarded as well, float64."""
-        self.evaluated += len(candidates)
-        return np.sum(self.everyone("sums", list(candidates), *stage), axis=0)
-
     def remove(self, feature: int) -> None:
         """Discard a feature for good."""
         super().remove(feature)
@@ -369,10 +363,11 @@ class Combined(Oracle):
 class CombinedPlain(Combined):
     """The plain oracle on several parts."""
 
-    def sums(self, candidates: Sequence[int], *stage: int) -> np.ndarray:
+    def sums(self, candidates: Sequence[int]) -> np.ndarray:
         """Sum of the losses with each candidate discarded as well, float64."""
         self.passes += len(candidates)
-        return super().sums(candidates)
+        self.evaluated += len(candidates)
+        return np.sum(self.everyone("sums", list(candidates)), axis=0)
 
 
 class FastOracle(Combined):
@@ -391,6 +386,18 @@ class FastOracle(Combined):
         self._dead = set.intersection(*(set(dead) for dead in self.everyone("dead")))
         self._near = NEAR * max(1.0, *self.everyone("scale"), 0.0)
         self._last: Dict[int, float] = {}
+
+    def sums(self, candidates: Sequence[int]) -> np.ndarray:
+        """Sum of the losses with each candidate discarded as well, float64."""
+        # Stage by stage, as with dropping, so that a loss has the same bits either way.
+        totals = np.zeros(len(candidates))
+        for more in self._stage_sums(candidates, range(STAGES)):
+            totals += more
+        return totals
+
+    def _stage_sums(self, candidates: Sequence[int], stages: Sequence[int]) -> np.ndarray:
+        self.evaluated += len(candidates) * len(stages) / STAGES
+        return np.sum(self.everyone("sums", list(candidates), list(stages)), axis=0)
 
     def exact_sums(self, candidates: Sequence[int]) -> np.ndarray:
         """Sum of the losses by passes of the net, which count."""
@@ -420,8 +427,7 @@ class FastOracle(Combined):
         bound = max(second, smallest * (1 + 2 * self._near))
         partial = dict.fromkeys(others, 0.0)
         for stage in range(STAGES):
-            self.evaluated -= len(partial) * (STAGES - 1) / STAGES
-            for feature, more in zip(list(partial), self.sums(list(partial), stage)):
+            for feature, more in zip(list(partial), self._stage_sums(list(partial), [stage])[0]):
                 partial[feature] += more
                 if partial[feature] > bound:
                     del partial[feature]
@@ -461,9 +467,9 @@ class LocalPart:
         """Nothing to end."""
 
 
-def make_engine(task: Task, plain: bool, batch_size: int, max_memory: int) -> Any:
-    """The engine of one part."""
-    return PlainOracle(task, batch_size) if plain else Incremental(task, batch_size, max_memory)
+def make_engine(task: Task, plain: bool, batch_size: int, max_memory: int, from_start: bool = False) -> Any:
+    """The engine of one part; ``from_start`` makes the plain one run the whole net for every candidate."""
+    return PlainOracle(task, batch_size, from_start) if plain else Incremental(task, batch_size, max_memory)
 
 
 def open_oracle(task: Task, *, plain: bool = False, workers: int = 2, max_memory: int = 2 << 30,

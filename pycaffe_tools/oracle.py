@@ -86,6 +86,12 @@ def scores_layer(graph: NetGraph) -> Layer:
     return graph.producer(last.inputs[0]) if last.type == "Softmax" else last
 
 
+def runs_alone(graph: NetGraph, layer: Layer) -> bool:
+    """Whether the layers from ``layer`` on need nothing from before it but its own input, which nothing else reads."""
+    needed = {value for later in graph.layers[layer.index:] for value in later.inputs if value.layer < layer.index}
+    return needed == {layer.inputs[0]} and len(graph.readers(layer.inputs[0])) == 1
+
+
 def without_features(weights: Mapping[str, Sequence[np.ndarray]],
                      removed: Mapping[str, Sequence[int]]) -> Dict[str, List[np.ndarray]]:
     """Copies of the weights in which the removed features of each layer have weights and bias 0.
@@ -185,7 +191,8 @@ class PlainOracle(Oracle):
     batch_size : patches in one forward pass.
     from_start : run the whole net for every candidate, from its input on.
         By default only the layers from ``task.layer`` on are run, on stored
-        copies of that layer's input, which is the same computation.
+        copies of that layer's input, which is the same computation (in a net
+        with branches around the layer the whole net is run all the same).
     """
 
     def __init__(self, task: Task, batch_size: int = 128, from_start: bool = False):
@@ -200,7 +207,7 @@ class PlainOracle(Oracle):
         scores = scores_layer(task.graph)
         self._scores, self._scores_layer = scores.tops[0], scores.name
         self._layer = layer.name
-        if from_start:
+        if from_start or not runs_alone(task.graph, layer):
             self._bottom, self._start = self.net.input, None
             self._stored = [np.ascontiguousarray(task.data[batch], np.float32) for batch in self.batches]
         else:

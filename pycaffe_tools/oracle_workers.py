@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, List
+from typing import Any, BinaryIO, Dict, List, NamedTuple
 
 import numpy as np
 
@@ -123,6 +125,18 @@ def start_parts(task: Task, plain: bool, workers: int, max_memory: int, batch_si
     return parts
 
 
+class Usage(NamedTuple):
+    """What a process has used so far: processor seconds, and its peak of resident memory in bytes."""
+
+    seconds: float
+    peak: int
+
+
+def usage() -> Usage:
+    """What this process has used so far."""
+    return Usage(time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer requests until there are no more (the caller ended)."""
     from .caffe_schema import schema
@@ -139,6 +153,9 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             method, arguments = pickle.load(requests)
         except EOFError:
             return
+        if method == "usage":
+            reply("done", tuple(usage()))
+            continue
         try:
             if engine is None:
                 graph = NetGraph(schema().NetParameter.FromString(fields.pop("graph")))
