@@ -5,7 +5,7 @@ import numpy as np
 from pycaffe_tools import networks
 from pycaffe_tools.caffe_runtime import random_weights
 from pycaffe_tools.caffe_schema import parse_prototxt
-from pycaffe_tools.dense import Combine, Convolve, Pool, Rectify, kernels
+from pycaffe_tools.dense_plan import Combine, Convolve, Pool, Rectify, kernels
 from pycaffe_tools.netgraph import NetGraph
 
 TOLERANCE = 1e-5

@@ -6,8 +6,11 @@ import pytest
 from .dense_cases import (LENET_LIKE, graph_of, has_clipped_windows, interpret, lively_weights, paper_net, random_net,
                          reference)
 from pycaffe_tools import networks
-from pycaffe_tools.dense import Combine, Convolve, make_plan
+from pycaffe_tools.commandline import _exit_code
+from pycaffe_tools.dense import cli
+from pycaffe_tools.dense_plan import Combine, Convolve, make_plan
 from pycaffe_tools.errors import UserError
+from pycaffe_tools.netgraph import write_net, write_weights
 
 SEEDS = range(40)
 
@@ -119,3 +122,68 @@ def test_windows_that_start_inside_are_accepted_even_with_gaps_between_them():
         layer { name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param { kernel_size: 2 stride: 3 } }
         layer { name: "fc" type: "InnerProduct" bottom: "p" top: "fc" inner_product_param { num_output: 2 } }
         layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" } """))
+
+
+# -- the command line ------------------------------------------------------------------------------------------
+
+def write_patch_net(folder, graph):
+    weights = lively_weights(graph)
+    write_net(folder / "deploy.prototxt", graph.proto)
+    write_weights(folder / "weights.caffemodel", graph, weights)
+    return weights
+
+
+def dense_command(folder, *options):
+    return _exit_code(cli, "dense", [str(folder / "deploy.prototxt"), str(folder / "weights.caffemodel"),
+                                     str(folder / "dense"), *options])
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("make", [lambda: paper_net("N", 4), lambda: graph_of(LENET_LIKE)])
+def test_the_written_files_are_all_that_stock_caffe_needs(tmp_path, make):
+    import caffe
+    graph = make()
+    weights = write_patch_net(tmp_path, graph)
+    assert dense_command(tmp_path, "--tile", "6x8") == 0
+    net = caffe.Net(str(tmp_path / "dense" / "dense.prototxt"), str(tmp_path / "dense" / "dense.caffemodel"), caffe.TEST)
+    image = image_for(graph, 6, 8).astype(np.float32)
+    net.blobs["data"].data[0] = image
+    found = net.forward()["membrane"][0, 0]
+    np.testing.assert_allclose(found, reference(graph, weights, image)[1], atol=1e-5)
+    # Stock Caffe only: nothing that Caffe 1.0 has not (Debian's build knows round_mode, 1.0 does not).
+    assert "round_mode" not in (tmp_path / "dense" / "dense.prototxt").read_text()
+
+
+def test_memory_decides_the_tile(tmp_path, capsys):
+    write_patch_net(tmp_path, paper_net("N7"))
+    assert dense_command(tmp_path, "--max-memory", "1G") == 0
+    large = capsys.readouterr().out
+    assert dense_command(tmp_path, "--max-memory", "200M", "--force") == 0
+    small = capsys.readouterr().out
+    sides = [int(text.split("tiles of ")[1].split("x")[0]) for text in (large, small)]
+    assert sides[0] > sides[1] >= 16
+
+
+def test_wrong_use_ends_in_a_sentence_and_leaves_nothing(tmp_path, capsys):
+    graph = paper_net("N7")
+    write_patch_net(tmp_path, graph)
+    assert dense_command(tmp_path, "--tile", "5x8") == 1
+    assert "--tile 5x8: must be a multiple of the first pooling's stride, 2x2; take 6x8" in capsys.readouterr().err
+    assert dense_command(tmp_path, "--max-memory", "1M") == 1
+    assert "needs at least" in capsys.readouterr().err
+    text = (tmp_path / "deploy.prototxt").read_text().replace("kernel_size: 7", "kernel_size: 7 stride: 1 pad: 1")
+    (tmp_path / "deploy.prototxt").write_text(text)
+    assert dense_command(tmp_path) == 1
+    error = capsys.readouterr().err
+    assert "layer c1: " in error or "layer c2: " in error
+    assert not (tmp_path / "dense").exists()
+
+
+def test_a_finished_folder_is_kept_unless_forced(tmp_path, capsys):
+    write_patch_net(tmp_path, paper_net("N7"))
+    assert dense_command(tmp_path, "--tile", "4x4") == 0
+    before = (tmp_path / "dense" / "dense.caffemodel").read_bytes()
+    assert dense_command(tmp_path, "--tile", "4x4") == 1
+    assert "exists already" in capsys.readouterr().err
+    assert dense_command(tmp_path, "--tile", "4x4", "--force") == 0
+    assert (tmp_path / "dense" / "dense.caffemodel").read_bytes() == before

@@ -14,7 +14,7 @@ processes:
     >>> before, after = engine.halo                                          # doctest: +SKIP
     >>> probabilities = engine.predict(normalised[:256 + before + after, :256 + before + after])  # doctest: +SKIP
 
-Source: exact dense evaluation of nets with clipped pooling windows, see :mod:`pycaffe_tools.dense`.
+Source: exact dense evaluation of nets with clipped pooling windows, see :mod:`pycaffe_tools.dense_plan`.
 """
 
 from __future__ import annotations
@@ -132,6 +132,11 @@ def create(name: str, graph: NetGraph, weights: Weights, tile: Tile, threads: in
     ------
     UserError : unknown engine, its package is missing, or the net is not of a kind that it can run.
     """
+    package = _ENGINES[_known(name)][1]
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f"engine {name}: the package {package} is not installed here; "
+                        + ("run `make env` and use .caffe/bin/python" if package == "caffe"
+                           else "run `pip install onnx onnxruntime`"))
     return _module(name).create(graph, weights, tile, threads)
 
 
@@ -162,12 +167,12 @@ def best_tile(name: str, graph: NetGraph, max_bytes: int) -> Tile:
                     f"{graph.name}, more than the {max_bytes // 10**6}M there are; allow more, or use fewer workers")
 
 
-def _module(name: str) -> ModuleType:
+def _known(name: str) -> str:
     if name not in _ENGINES:
         raise UserError(f"engine {name}: is unknown; choose one of {', '.join(NAMES)}")
-    module, package = _ENGINES[name]
-    if importlib.util.find_spec(package) is None:
-        raise UserError(f"engine {name}: the package {package} is not installed here; "
-                        + ("run `make env` and use .caffe/bin/python" if package == "caffe"
-                           else "run `pip install onnx onnxruntime`"))
-    return importlib.import_module(f"{__name__}.{module}")
+    return name
+
+
+def _module(name: str) -> ModuleType:
+    # None of the modules imports its engine's package before an engine is made, so predictions work anywhere.
+    return importlib.import_module(f"{__name__}.{_ENGINES[_known(name)][0]}")

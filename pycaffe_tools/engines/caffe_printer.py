@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from ..caffe_schema import schema
-from ..dense import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, sources
+from ..dense_plan import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, sources
 from . import MEMBRANE
 
 Kernels = Mapping[str, Tuple[np.ndarray, np.ndarray]]
@@ -36,7 +36,7 @@ def dense_net(plan: Plan, tile: Pair) -> Any:
 
     Parameters
     ----------
-    plan : from :func:`pycaffe_tools.dense.make_plan`.
+    plan : from :func:`pycaffe_tools.dense_plan.make_plan`.
     tile : rows and columns of output, multiples of ``plan.first_stride``.
 
     Returns

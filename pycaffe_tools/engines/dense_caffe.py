@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..caffe_runtime import check_weights, load_net
-from ..dense import kernels, make_plan
+from ..dense_plan import kernels, make_plan
 from ..netgraph import NetGraph
 from . import Engine, Tile, Weights
 from .caffe_printer import OUTPUT, dense_net, dense_weights

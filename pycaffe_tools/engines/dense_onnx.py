@@ -7,7 +7,7 @@ from typing import Dict
 import numpy as np
 
 from ..caffe_runtime import check_weights
-from ..dense import Combine, Plan, kernels, make_plan, sources
+from ..dense_plan import Combine, Plan, kernels, make_plan, sources
 from ..netgraph import NetGraph
 from . import Engine, Tile, Weights
 from .onnx_printer import BLOCK, dense_model

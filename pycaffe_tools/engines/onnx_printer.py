@@ -21,7 +21,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..dense import Combine, Convolve, Map, Operand, Plan, Pool, Rectify, Softmax
+from ..dense_plan import Combine, Convolve, Map, Operand, Plan, Pool, Rectify, Softmax
 from . import MEMBRANE
 
 OPSET, IR_VERSION = 13, 7
@@ -38,7 +38,7 @@ def dense_model(plan: Plan, kernels: Kernels, name: str) -> Any:
 
     Parameters
     ----------
-    plan, kernels : from :mod:`pycaffe_tools.dense`.
+    plan, kernels : from :mod:`pycaffe_tools.dense_plan`.
     name : the graph's name.
 
     Returns
