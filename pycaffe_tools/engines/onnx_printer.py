@@ -33,20 +33,23 @@ BLOCK = 16
 Kernels = Mapping[str, Tuple[np.ndarray, np.ndarray]]
 
 
-def dense_model(plan: Plan, kernels: Kernels, name: str) -> Any:
+def dense_model(plan: Plan, kernels: Kernels, name: str, mirrored: Optional[Tuple[int, int]] = None) -> Any:
     """The plan as an ONNX model with free tile size.
 
     Parameters
     ----------
     plan, kernels : from :mod:`pycaffe_tools.dense_plan`.
     name : the graph's name.
+    mirrored : pixels to add before and after the input along either axis,
+        mirrored at its border as numpy's ``reflect`` does; with an engine's
+        halo, the output is as large as the input.
 
     Returns
     -------
     ModelProto.  Input ``grey``: 1 x channels x (h + n - 1) x (w + n - 1) for
-    patches of n x n; output ``membrane``: 1 x 1 x h x w, float32.
+    patches of n x n (h x w if mirrored); output ``membrane``: 1 x 1 x h x w, float32.
     """
-    return _Printer(plan, kernels).model(name)
+    return _Printer(plan, kernels).model(name, mirrored)
 
 
 class _Printer:
@@ -62,8 +65,11 @@ class _Printer:
         self._widths = {plan.input.name: plan.input.channels}
         self._count = 0
 
-    def model(self, name: str) -> Any:
+    def model(self, name: str, mirrored: Optional[Tuple[int, int]]) -> Any:
         helper, tensor_type = self._onnx.helper, self._onnx.TensorProto.FLOAT
+        if mirrored is not None:
+            pads = np.array([0, 0, mirrored[0], mirrored[0], 0, 0, mirrored[1], mirrored[1]], np.int64)
+            self._names[self._plan.input.name] = self._node("Pad", ["grey", self._constant(pads)], mode="reflect")
         last = len(self._plan.steps) - 1
         for number, step in enumerate(self._plan.steps):
             if isinstance(step, Softmax) and number == last:
@@ -74,12 +80,11 @@ class _Printer:
         if not isinstance(self._plan.steps[last], Softmax):
             self._names[self._plan.output.name] = self._channel(self._plan.output, MEMBRANE)
         self._nodes.append(helper.make_node("Identity", [self._names[self._plan.output.name]], ["membrane"]))
-        rows, columns = self._plan.input.reach
+        sizes = ("rows", "columns") if mirrored is not None else ("tile_rows", "tile_columns")
         graph = helper.make_graph(
             self._nodes, name,
             [helper.make_tensor_value_info("grey", tensor_type, [1, self._plan.input.channels, "rows", "columns"])],
-            [helper.make_tensor_value_info("membrane", tensor_type,
-                                           [1, 1, f"rows - {rows}", f"columns - {columns}"])],
+            [helper.make_tensor_value_info("membrane", tensor_type, [1, 1, *sizes])],
             [self._onnx.numpy_helper.from_array(array, key) for key, array in self._constants.items()])
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
                                  producer_name="pycaffe_tools")
