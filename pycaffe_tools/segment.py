@@ -14,6 +14,8 @@ from .outputs import merge
 from .segmentation import Request, Segmentation, Summary
 from .tiles import parse_tile
 
+LISTED_FAILURES = 50
+
 
 def segment(request: Request) -> Summary:
     """Segment a volume, or complete what an earlier, interrupted call has begun.
@@ -30,7 +32,9 @@ def table(summary: Summary) -> List[str]:
     """The account of slices that ends a run."""
     lines = ["completed  skipped  failed",
              f"{len(summary.completed):9d}  {len(summary.skipped):7d}  {len(summary.failed):6d}"]
-    return lines + [f"slice {z} failed: {sentence}" for z, sentence in summary.failed.items()]
+    sentences = [f"slice {z} failed: {sentence}" for z, sentence in summary.failed.items()]
+    more = len(sentences) - LISTED_FAILURES
+    return lines + sentences[:LISTED_FAILURES] + ([f"and {more} more"] if more > 0 else [])
 
 
 @click.command(context_settings=OPTIONS)
