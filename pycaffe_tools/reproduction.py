@@ -105,6 +105,8 @@ class Scale(NamedTuple):
     val_patches: int
     train_iterations: Optional[int]
     retrain_iterations: Optional[int]
+    retrain_rate: Optional[float]
+    """Initial learning rate of retraining."""
     tests: int
     """Validations on the way of a training."""
     batches: int
@@ -124,11 +126,12 @@ class Scale(NamedTuple):
 
 
 ALL = networks.NAMES[1:]
-_FULL = Scale(networks.PAPER_PATCHES, networks.PAPER_PATCHES, None, None, 5, 20, 128, ALL, (1, 2, 3), ("N6", "N7"),
+_FULL = Scale(networks.PAPER_PATCHES, networks.PAPER_PATCHES, None, None, None, 5, 20, 128, ALL, (1, 2, 3), ("N6", "N7"),
               ("N6", "N7"), True)
-_SMALL = Scale(60_000, 6_000, 600, 150, 1, 8, 128, ALL, (1, 2, 3), ("N6", "N7"), ("N6", "N7"), True)
+# A tenth of the learning rate changes little in so few iterations, so half of it is taken.
+_SMALL = Scale(60_000, 6_000, 600, 200, 0.0005, 1, 8, 128, ALL, (1, 2, 3), ("N6", "N7"), ("N6", "N7"), True)
 _SECOND = dict(nets=("N6", "N7"), seeds=(1,), seeded=(), controls=())
-_TINY = Scale(256, 64, 4, 2, 1, 1, 16, ("N7",), (1,), (), ("N7",), False,
+_TINY = Scale(256, 64, 4, 2, 0.0005, 1, 1, 16, ("N7",), (1,), (), ("N7",), False,
               ("--patches", "64", "--dense-tile", "32", "--repetitions", "1"))
 SCALES: Dict[str, Dict[str, Scale]] = {
     "full": {"epfl": _FULL, "vnc": _FULL._replace(**_SECOND), "synthetic": _FULL},
@@ -204,7 +207,8 @@ def plan(data_set: str, scale: str, processes: int = 2) -> List[Node]:
 _N_ITERATION = 0.48
 _N_PATCH = 0.0013
 _START = 4.0
-_C1_CANDIDATES = 5050 * 4e-5
+# A patch of the ordering of all layers by loss, and of the same without c1 or by a score.
+_ORDER_ALL, _ORDER_REST, _ORDER_SCORE = 0.055, 0.012, 0.006
 _PIXEL = 2e-5
 
 
@@ -271,12 +275,14 @@ class _Planner:
                    str(seed)]
         command += ["--weights", "{runs}/" + start] if start else []
         command += ["--max-iter", str(iterations)] if iterations else []
+        rate = scale.retrain_rate if start else None
+        command += ["--base-lr", str(rate)] if rate else []
         command += ["--tests", str(scale.tests)] if scale.tests != 5 else []
         schedule = networks.RETRAINING if start else networks.TRAINING
         length = iterations or schedule.max_iter
         seconds = _START + self.work[net] * (length * _N_ITERATION + (scale.tests + 2) * scale.val_patches * _N_PATCH)
         facts = {"network": net, "criterion": None, "seed": seed, "step": "trained", "before": start, "data": data,
-                 "iterations": length, "base_lr": schedule.base_lr, **(facts or {})}
+                 "iterations": length, "base_lr": rate or schedule.base_lr, **(facts or {})}
         return Node(name, "retrain" if start else "train", "model", (tuple(command),), f"{name}/model.json",
                     (start,) if start else (f"data-{data}",), seconds, facts, resumes=True)
 
@@ -300,9 +306,9 @@ class _Planner:
         seconds = _START + self.work[net] * scale.val_patches * _N_PATCH
         if criterion == "loss":
             deepest = net == max(scale.nets)
-            seconds += patches * _C1_CANDIDATES * (1.2 if deepest else 0.5)
+            seconds += patches * (_ORDER_ALL if deepest else _ORDER_REST)
         else:
-            seconds += patches * 400 * 4e-5
+            seconds += patches * _ORDER_SCORE
         facts = {"network": net, "criterion": criterion, "seed": seed, "step": "pruned", "before": source,
                  "data": "main"}
         pruned = Node(f"{name}-pruned", "prune", "model", (tuple(command),), f"{name}-pruned/model.json",
@@ -320,7 +326,7 @@ class _Planner:
         name = f"figure3-s{seed}"
         command = ("ordering", "{runs}/N-s" + str(seed), "--data", "{runs}/data-main", "--all-layers",
                    *self._sample(seed), "-o", "{runs}/" + name)
-        seconds = _START + self.scale.batches * self.scale.batch_size * _C1_CANDIDATES * 0.8
+        seconds = _START + self.scale.batches * self.scale.batch_size * _ORDER_REST
         return Node(name, "segment", "orderings", (command,), f"{name}/fc4.json", (f"N-s{seed}",), seconds,
                     {"network": "N", "criterion": "loss", "seed": seed}, locks=(f"orderings-loss-s{seed}",))
 

@@ -1,0 +1,265 @@
+"""The tables of the report, from the logs of a reproduction alone: each number beside the paper's own.
+
+:class:`Results` answers what was measured; the functions below it arrange the
+answers.  What has not been run (yet) is an empty cell, so a report can be made
+at any moment.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from . import networks
+from .errors import UserError
+from .files import PathLike, read_json
+
+CRITERIA = ("loss", "apoz", "l1", "random", "scratch")
+NONE = ""
+"""A cell that has no number."""
+
+
+class Table(NamedTuple):
+    """A table for people: cells are text already."""
+
+    name: str
+    title: str
+    head: List[str]
+    rows: List[List[str]]
+
+    def as_csv(self) -> str:
+        """Comma-separated, with a header line."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(self.head)
+        writer.writerows(self.rows)
+        return stream.getvalue()
+
+    def as_markdown(self) -> str:
+        """A table of GitHub's Markdown, the first column to the left and the others to the right."""
+        def line(cells: Sequence[str]) -> str:
+            return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "\n".join([line(self.head), "|" + "|".join([":--"] + ["--:"] * (len(self.head) - 1)) + "|",
+                          *map(line, self.rows)])
+
+
+class Results:
+    """What the logs of one data set hold.
+
+    Attributes
+    ----------
+    folder : ``results/<data set>``.
+    plan, machine : content of ``plan.json`` and ``machine.json``.
+    nodes : result of every node that is done, by name.
+    """
+
+    def __init__(self, folder: PathLike):
+        self.folder = Path(folder)
+        self.logs = self.folder / "logs"
+        if not (self.logs / "plan.json").is_file():
+            raise UserError(f"{folder}: holds no logs/plan.json; run python -m pycaffe_tools.reproduce first")
+        self.plan: Dict[str, Any] = read_json(self.logs / "plan.json")
+        self.machine: Dict[str, Any] = read_json(self.logs / "machine.json")
+        found = [read_json(path) for path in sorted((self.logs / "nodes").glob("*.json"))]
+        self.nodes: Dict[str, Dict[str, Any]] = {node["name"]: node for node in found}
+
+    def result(self, name: str) -> Optional[Dict[str, Any]]:
+        """Result of a node; None if it is not done."""
+        node = self.nodes.get(name)
+        return node and node["result"]
+
+    def missing(self) -> List[str]:
+        """Nodes of the plan that are not done."""
+        return [node["name"] for node in self.plan["nodes"] if node["name"] not in self.nodes]
+
+    @property
+    def nets(self) -> List[str]:
+        """N and the pruned networks of the plan, as in Table 1."""
+        planned = {node.get("network") for node in self.plan["nodes"] if node["kind"] == "model"}
+        return [name for name in networks.NAMES if name in planned]
+
+    def accuracies(self, network: str, criterion: Optional[str], before: bool = False) -> Dict[int, float]:
+        """Validation accuracy in percent by seed.
+
+        Parameters
+        ----------
+        network : N, N1 ...
+        criterion : one of ``CRITERIA``; None for N as trained, "none" for N retrained without pruning.
+        before : before retraining.
+        """
+        wanted = "retrained" if criterion and not before else "trained" if criterion in (None, "scratch") else "pruned"
+        found = [node for node in self.nodes.values()
+                 if node["kind"] == "model" and node["network"] == network and node["criterion"] == criterion
+                 and node["step"] == wanted and node["data"] == "main"]
+        return {node["seed"]: 100 * node["result"]["validation"]["accuracy"]
+                for node in sorted(found, key=lambda node: node["seed"])}
+
+    def first(self, network: str) -> Optional[Dict[str, Any]]:
+        """The model of the network by loss (or N itself) of the first seed."""
+        criterion = None if network == "N" else "loss"
+        for node in sorted(self.nodes.values(), key=lambda node: (node.get("seed", 0), node["name"])):
+            if (node["kind"] == "model" and node["network"] == network and node["criterion"] == criterion
+                    and node["step"] in ("trained", "retrained") and node["data"] == "main"):
+                return node
+        return None
+
+    def model_size(self, network: str) -> Optional[Dict[str, Any]]:
+        """Parameters, memory and multiply-accumulates of any model of the network."""
+        for node in self.nodes.values():
+            if node["kind"] == "model" and node["network"] == network and "parameters" in node["result"]:
+                return node["result"]
+        return None
+
+    def scores(self, run: str) -> Optional[Dict[str, Any]]:
+        """Scores of a run's segmentation."""
+        return self.result(f"segment-{run}")
+
+    def time(self, network: str) -> Optional[Dict[str, Any]]:
+        """Segmentation times of a network."""
+        timing = self.result("timing")
+        return timing["models"].get(network) if timing else None
+
+    @property
+    def patches(self) -> int:
+        """Validation patches."""
+        return self.plan["scale"]["val_patches"]
+
+    def orderings(self, name: str) -> Optional[Dict[str, Any]]:
+        """Orders of all layers of a pruning; None if there are none."""
+        path = self.logs / "orderings" / f"{name}.json"
+        return read_json(path) if path.is_file() else None
+
+
+# -- cells -----------------------------------------------------------------------------------------------------
+
+def with_spread(values: Mapping[int, float], digits: int = 2) -> str:
+    """Mean and standard deviation over the seeds, ``93.1 ± 0.2 (3)``; a single value stands alone."""
+    numbers = list(values.values())
+    if not numbers:
+        return NONE
+    if len(numbers) == 1:
+        return f"{numbers[0]:.{digits}f}"
+    return f"{mean(numbers):.{digits}f} ± {stdev(numbers):.{digits}f} ({len(numbers)})"
+
+
+def _number(value: Optional[float], form: str) -> str:
+    return NONE if value is None else format(value, form)
+
+
+# -- tables ----------------------------------------------------------------------------------------------------
+
+def table_1(results: Results) -> Table:
+    """Table 1: features kept in each layer, as found in the models; the paper's in brackets where they differ."""
+    def cell(net: str, layer: str) -> str:
+        size, paper = results.model_size(net), networks.TABLE_1[net][layer]
+        if size is None:
+            return NONE
+        return str(size["counts"][layer]) + ("" if size["counts"][layer] == paper else f" ({paper})")
+
+    nets = results.nets
+    return Table("table1", "Table 1. Features kept in each layer (a number of the paper's that differs would stand in "
+                 "brackets)", ["layer"] + nets,
+                 [[layer] + [cell(net, layer) for net in nets] for layer in networks.PRUNED_LAYERS])
+
+
+def table_2_accuracy(results: Results) -> Table:
+    """Table 2, A: after retraining and before, beside the paper's."""
+    rows = []
+    for net in results.nets:
+        paper = networks.TABLE_2[net]
+        if net == "N":
+            own = [with_spread(results.accuracies("N", None))] + [NONE] * 5
+        else:
+            own = [with_spread(results.accuracies(net, criterion)) for criterion in CRITERIA[:3]]
+            own += [with_spread(results.accuracies(net, criterion, before=True)) for criterion in CRITERIA[:3]]
+        rows.append([net, own[0], f"{paper.accuracy_loss:.2f}", own[1], own[2], f"{paper.accuracy_sparsity:.2f}", *own[3:]])
+    return Table("table2-accuracy",
+                 "Table 2, accuracy A in percent on the validation patches (mean ± standard deviation over the seeds, "
+                 "their number in brackets)",
+                 ["net", "A loss", "paper", "A APoZ", "A L1", "paper [16]", "before retraining: loss", "APoZ", "L1"], rows)
+
+
+def table_2_cost(results: Results) -> Table:
+    """Table 2, time and size, beside the paper's."""
+    rows = []
+    full = results.model_size("N")
+    for net in results.nets:
+        paper, size, time = networks.TABLE_2[net], results.model_size(net), results.time(net)
+        pruned = 100 * (1 - size["parameters"] / full["parameters"]) if size and full else None
+        rows.append([net, _number(time and time["patch"]["seconds"], ",.0f"),
+                     _number(time and time["dense"]["seconds"], ".1f"), f"{paper.seconds:.1f}",
+                     _number(pruned, ".1f"), f"{paper.pruned_percent:.1f}",
+                     _number(size and size["memory_bytes"] / 1024, ".1f"), str(paper.memory_kilobytes),
+                     _number(size and size["multiply_accumulates"] / 1e6, ".2f"),
+                     _number(size and size["parameters"], ",d")])
+    return Table("table2-cost",
+                 "Table 2, time for one slice of 3069 x 2301 pixels in seconds on one core of this machine's processor, "
+                 "and size",
+                 ["net", "T patch by patch", "T dense", "paper (GPU)", "pruned %", "paper", "M kB", "paper",
+                  "million MACs a patch", "parameters"], rows)
+
+
+def table_segmentation(results: Results) -> Table:
+    """What the paper lacks: scores of whole slices."""
+    rows = []
+    for node in results.plan["nodes"]:
+        scores = results.result(node["name"]) if node["kind"] == "segmentation" else None
+        if scores is None:
+            continue
+        best = scores.get("at_best_f1") or {}
+        cells = [run_title(node["run"])]
+        cells += [_number(best.get(key), ".3f") for key in ("f1", "precision", "recall", "threshold")]
+        cells += [_number(scores.get("auc"), ".4f"), _number(scores["v_rand"]["score"], ".3f"),
+                  _number(scores["v_info"]["score"], ".3f")]
+        rows.append(cells)
+    return Table("segmentation", "Segmentation of validation slices: F1 of membrane pixels at the best threshold, area "
+                 "under the ROC curve, V-Rand and V-Info (ISBI 2012) at their best thresholds",
+                 ["run", "F1", "precision", "recall", "threshold", "AUC", "V-Rand", "V-Info"], rows)
+
+
+def table_controls(results: Results) -> Table:
+    """The comparisons that a reviewer asks for, all with the same retraining."""
+    rows = []
+    again = results.accuracies("N", "none")
+    rows.append(["N", "not pruned", with_spread(results.accuracies("N", None)), with_spread(again)])
+    titles = {"loss": "by loss", "apoz": "by APoZ", "l1": "by L1", "random": "at random", "scratch": "trained from scratch"}
+    for net in results.nets:
+        found = {criterion: results.accuracies(net, criterion) for criterion in CRITERIA}
+        if not (found["random"] or found["scratch"]):
+            continue
+        for criterion in CRITERIA:
+            before = results.accuracies(net, criterion, before=True)
+            if found[criterion] or before:
+                rows.append([net, titles[criterion], with_spread(before), with_spread(found[criterion])])
+    return Table("controls", "Controls: accuracy in percent before and after the same retraining",
+                 ["net", "features", "before retraining", "after"], rows)
+
+
+def table_definitions(results: Results) -> Table:
+    """N and the darkness baseline under each definition of positives and negatives."""
+    rows = []
+    for name, run in (("main", "N-s1"), ("second", "N-second-s1")):
+        definition, model, dark = results.plan["data_set"][name], results.result(run), results.result(f"darkness-{name}")
+        if definition and (model or dark):
+            trained = with_spread(results.accuracies("N", None)) if name == "main" else \
+                with_spread({1: 100 * model["validation"]["accuracy"]} if model else {})
+            rows.append([definition["text"], trained, _number(dark and 100 * dark["accuracy"], ".2f"),
+                         _number(dark and dark["auc"], ".4f")])
+    return Table("definitions", "Accuracy of N and of the darkness baseline (best threshold on the smoothed grey value of "
+                 "the centre pixel, chosen on training patches) in percent",
+                 ["definition", "A of N", "A of darkness", "AUC of darkness"], rows)
+
+
+def run_title(run: str) -> str:
+    """A run's name for people: ``N7-loss-s1`` is ``N7 (loss)``."""
+    parts = run.split("-")
+    return parts[0] if len(parts) < 3 else f"{parts[0]} ({parts[1].replace('apoz', 'APoZ').replace('l1', 'L1')})"
+
+
+def all_tables(results: Results) -> List[Table]:
+    """The tables of the report, in its order."""
+    return [table_1(results), table_2_accuracy(results), table_2_cost(results), table_segmentation(results),
+            table_controls(results), table_definitions(results)]
