@@ -121,6 +121,8 @@ class Scale(NamedTuple):
     """Networks that are also made with random features and from scratch."""
     figure_3: bool
     """Order every layer to its end for seed 1."""
+    retrain_longer: Tuple[Tuple[str, int], ...] = ()
+    """Networks with more iterations of retraining than the others, whatever chose their features."""
     timing: Tuple[str, ...] = ()
     """Options of :mod:`pycaffe_tools.timing`."""
 
@@ -129,9 +131,11 @@ ALL = networks.NAMES[1:]
 _FULL = Scale(networks.PAPER_PATCHES, networks.PAPER_PATCHES, None, None, None, 5, 20, 128, ALL, (1, 2, 3), ("N6", "N7"),
               ("N6", "N7"), True)
 # A tenth of the learning rate changes little in so few iterations, so half of it is taken.
-_SMALL = Scale(60_000, 6_000, 600, 200, 0.0005, 1, 8, 128, ALL, (1, 2, 3), ("N6", "N7"), ("N6", "N7"), True)
+_SMALL = Scale(60_000, 6_000, 600, 200, 0.0005, 1, 8, 128, ALL, (1, 2, 3), ("N6", "N7"), ("N6", "N7"), True,
+               # N7 has most to learn again, and an iteration of it costs a sixth of one of N.
+               (("N7", 600),))
 _SECOND = dict(nets=("N6", "N7"), seeds=(1,), seeded=(), controls=())
-_TINY = Scale(256, 64, 4, 2, 0.0005, 1, 1, 16, ("N7",), (1,), (), ("N7",), False,
+_TINY = Scale(256, 64, 4, 2, 0.0005, 1, 1, 16, ("N7",), (1,), (), ("N7",), False, (),
               ("--patches", "64", "--dense-tile", "32", "--repetitions", "1"))
 SCALES: Dict[str, Dict[str, Scale]] = {
     "full": {"epfl": _FULL, "vnc": _FULL._replace(**_SECOND), "synthetic": _FULL},
@@ -270,7 +274,7 @@ class _Planner:
     def _train(self, net: str, name: str, seed: int, data: str = "main", start: Optional[str] = None,
                facts: Optional[Dict[str, Any]] = None) -> Node:
         scale = self.scale
-        iterations = scale.retrain_iterations if start else scale.train_iterations
+        iterations = dict(scale.retrain_longer).get(net, scale.retrain_iterations) if start else scale.train_iterations
         command = ["train", net, "--data", "{runs}/data-" + data, "--out", "{runs}/" + name, "--resume", "--seed",
                    str(seed)]
         command += ["--weights", "{runs}/" + start] if start else []
