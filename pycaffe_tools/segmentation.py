@@ -174,10 +174,12 @@ class Segmentation:
                 if digest is not None and grey_hash(self.volume.read(int(z))) != digest:
                     raise UserError(f"{request.out}: exists already, and input.slice {z} is not the one it was made "
                                     f"from; choose another output, or say --force to replace it")
-        self.complete = not account["failed"] and not (request.mask_out and read_account(request.mask_out) is None)
-        if not self.complete:
-            raise UserError(f"{request.out}: exists already and is not complete "
-                            f"({len(account['failed'])} slices failed); say --force to make it anew")
+        gone = [path for path in (request.mask_out,) if path and read_account(path) is None]
+        gone += [path for path in (request.overlay_out,) if path and not Path(path).is_dir()]
+        if account["failed"] or gone:
+            why = f"{gone[0]} is gone or changed" if gone else f"{len(account['failed'])} of its slices failed"
+            raise UserError(f"{request.out}: exists already, but {why}; say --force to make all outputs anew")
+        self.complete = True
         self.skipped = self.slices
 
     def describe(self) -> List[str]:

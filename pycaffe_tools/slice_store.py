@@ -113,12 +113,13 @@ class SliceStore:
         for left in self.folder.glob(".*.partial-*"):       # of a killed process; nobody else works here
             left.unlink()
         before = self.manifest
-        if force:
-            for file in self.folder.iterdir():
-                if file.name != "lock":
-                    file.unlink()
-        elif before is not None:
+        if before is not None and not force:
             refuse_difference(self.folder, before, manifest)
+        else:
+            # Results without a manifest are what a process that was killed while it cleared up has left.
+            (self.folder / MANIFEST).unlink(missing_ok=True)
+            for file in self.folder.glob("*.npz"):
+                file.unlink()
         write_json(self.folder / MANIFEST, manifest)
 
     def end(self) -> None:
@@ -178,6 +179,7 @@ class SliceStore:
 
     def remove(self) -> None:
         """Delete the folder, when its results have gone into the output, or there are none."""
+        (self.folder / MANIFEST).unlink(missing_ok=True)    # first: without it, what is left counts for nothing
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def remove_if_empty(self) -> None:

@@ -72,6 +72,17 @@ def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path):
         assert sorted(file.name for file in folder.iterdir()) == ["lock", "manifest.json"]
 
 
+def test_results_without_a_manifest_are_not_trusted(tmp_path):
+    with SliceStore(tmp_path / "p") as store:
+        store.begin(MANIFEST)
+        store.save(0, result(0.5))
+        (store.folder / "manifest.json").unlink()       # killed while it was cleared up
+    with SliceStore(tmp_path / "p") as store:
+        assert store.manifest is None
+        store.begin(MANIFEST)
+        assert store.finished([0]) == []
+
+
 def test_two_processes_do_not_write_one_output(tmp_path):
     with SliceStore(tmp_path / "p") as store:
         store.begin(MANIFEST)
