@@ -44,9 +44,11 @@ def table(summary: Summary) -> List[str]:
 @click.option("--slices", metavar="A:B", help="Slices to segment, half-open, such as 0:4,9. [default: all]")
 @click.option("--crop", metavar="Y0:Y1,X0:X1", help="Part of each slice to segment; patches reach beyond it.")
 @click.option("--axes", metavar="LETTERS", help="Axes of the input where it does not say, such as CZYX.")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="Probability from which a pixel is membrane. [default: the model's]")
+@click.option("--threshold", type=click.FloatRange(0, 1),
+              help="Probability from which a pixel is membrane. [default: the model's]")
 @click.option("--mask-out", metavar="FILE", help="Also write the mask, 0 and 255.")
-@click.option("--overlay-out", metavar="DIR", help="Also write pictures: the mask's outline on the grey image, a PNG a slice.")
+@click.option("--overlay-out", metavar="DIR",
+              help="Also write pictures: the mask's outline on the grey image, a PNG a slice.")
 @click.option("--mode", type=click.Choice(["dense", "patch"]), default="dense",
               help="The exact dense evaluation, or patch by patch as in the paper (slow, the reference).")
 @click.option("--engine", type=click.Choice(["auto", "onnxruntime", "caffe"]), default="auto",
