@@ -177,7 +177,7 @@ def kernels(graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]]) -> Dic
     return result
 
 
-def make_plan(graph: NetGraph) -> Plan:
+def make_plan(graph: NetGraph, exact: bool = True) -> Plan:
     """The exact dense plan of a chain net.
 
     Parameters
@@ -185,6 +185,8 @@ def make_plan(graph: NetGraph) -> Plan:
     graph : convolutions (stride 1, no padding), ReLU, maximum and average
         pooling (no padding), inner products, a Softmax, and Dropout, which does
         nothing; its output is one pixel for a patch.
+    exact : False gives the usual dense net, which takes clipped windows for
+        whole ones and so has wrong values; a yardstick for what exactness costs.
 
     Raises
     ------
@@ -195,7 +197,7 @@ def make_plan(graph: NetGraph) -> Plan:
     if len(shape) != 4:
         raise UserError(f"layer {chain[0].name}: the net's input has {len(shape)} axes, where dense evaluation needs "
                         f"batch, channels, rows and columns; use --mode patch")
-    planner = _Planner(shape[1], (shape[2], shape[3]))
+    planner = _Planner(shape[1], (shape[2], shape[3]), exact)
     for layer in chain:
         planner.add(layer)
     if planner.size != (1, 1):
@@ -217,8 +219,9 @@ class _Planner:
     variants : the dense map of each variant; along an axis without edge only 0.
     """
 
-    def __init__(self, channels: int, patch: Pair):
+    def __init__(self, channels: int, patch: Pair, exact: bool = True):
         self.size = patch
+        self._exact = exact
         self.spacing: Pair = (1, 1)
         self.first_stride: Pair = (1, 1)
         self.edge = (False, False)
@@ -342,7 +345,8 @@ class _Planner:
                 raise UserError(f"layer {layer.name}: its last pooling window starts outside its input, which dense "
                                 f"evaluation does not support; use --mode patch")
         old_edge, old_spacing = self.edge, self.spacing
-        self.edge = tuple(self.edge[axis] or clipped[axis] < window[axis] for axis in (0, 1))  # type: ignore
+        self.edge = tuple(self._exact and (self.edge[axis] or clipped[axis] < window[axis])  # type: ignore
+                          for axis in (0, 1))
         self.spacing = tuple(self.spacing[axis] * stride[axis] for axis in (0, 1))  # type: ignore
         self.size = tuple(counts)  # type: ignore
         if not self._pooled:

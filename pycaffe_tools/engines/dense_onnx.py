@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Dict, Optional
 
 import numpy as np
 
@@ -21,14 +21,17 @@ _BUFFER_FACTOR = 1.7
 
 
 class OnnxEngine(Engine):
-    """One session for tiles of one size; smaller ones are filled up."""
+    """One session for tiles of one size; smaller ones are filled up.
+
+    ``plan`` is the net's exact dense plan unless another is given.
+    """
 
     name = "onnxruntime"
 
-    def __init__(self, graph: NetGraph, weights: Weights, tile: Tile, threads: int):
+    def __init__(self, graph: NetGraph, weights: Weights, tile: Tile, threads: int, plan: Optional[Plan] = None):
         super().__init__(graph, tile)
         check_weights(graph, weights)
-        plan = make_plan(graph)
+        plan = plan or make_plan(graph)
         # The sizes are fixed for the session: only then does the runtime take additions and ReLUs into the
         # convolutions before them (a tenth of the time for N, a quarter for N7).
         self._shape = tuple(side + reach for side, reach in zip(self.tile, plan.input.reach))
