@@ -1,0 +1,351 @@
+"""The report of a reproduction: tables, figures, claims and how it was run, from the logs alone.
+
+``python -m pycaffe_tools.report results/epfl`` writes below that folder
+
+=====================  ========================================================
+``report.html``        self-contained page
+``report.md``          the same as Markdown
+``claims.json``        each claim of the paper with verdict, rule and numbers
+``tables/*.csv, *.md``  each table
+``figures/*.png``      Figures 3 and 4, and the numbers of Figure 3 as CSV
+=====================  ========================================================
+
+It runs no net and reads no clock, so equal logs give equal bytes (with the
+same version of matplotlib, which draws the pictures).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Tuple
+
+import click
+import numpy as np
+
+from . import claims, networks
+from .claims import Claim
+from .commandline import OPTIONS, run
+from .files import PathLike, write_json, write_text
+from .plots import Curve, draw_figure_3, draw_panels
+from .progress import duration
+from .report_page import Block, Bullets, Heading, Listing, Paragraph, Picture, Verdict, html, markdown
+from .tables import Results, all_tables, run_title
+
+SMALLEST = "N7"
+
+
+# -- claims ----------------------------------------------------------------------------------------------------
+
+def judge_claims(results: Results) -> List[Claim]:
+    """The claims of the paper, and the two comparisons that a reviewer asks for, as far as they can be judged."""
+    trained, again, patches = results.accuracies("N", None), results.accuracies("N", "none"), results.patches
+    by = {criterion: {net: found for net in results.nets if net != "N"
+                      for found in [results.accuracies(net, criterion)] if found}
+          for criterion in ("loss", "apoz", "l1", "random", "scratch")}
+    others = {net: found for net, found in by["loss"].items() if net != SMALLEST}
+    smallest = {criterion: found.get(SMALLEST, {}) for criterion, found in by.items()}
+    found = [claims.keeps_accuracy(trained, others, patches),
+             claims.keeps_accuracy(again, others, patches, key="N1-N6-control",
+                                   against="N with the same retraining (control)"),
+             claims.loses_two_points(trained, smallest["loss"], patches)]
+    for reading, title in (("apoz", "APoZ"), ("l1", "L1")):
+        found += [claims.is_competitive(by["loss"], by[reading], patches, title),
+                  claims.is_better(smallest["loss"], smallest[reading], patches, title)]
+    times = {net: results.time(net) for net in ("N", SMALLEST)}
+    if all(times.values()):
+        for how, key in (("patch by patch", "patch"), ("dense", "dense")):
+            pair = [(times[net][key]["seconds"], times[net][key]["longest"]) for net in ("N", SMALLEST)]
+            found.append(claims.is_faster(pair[0], pair[1], times["N"][key]["repetitions"], how=how,
+                                          key="faster" if key == "patch" else "faster-dense"))
+    found.append(claims.layers_differ(half_way_rises(results)))
+    for other, title in (("random", "features chosen at random"), ("scratch", "training from scratch")):
+        if smallest[other]:
+            found.append(claims.is_better(
+                smallest["loss"], smallest[other], patches, title, key="control",
+                text=f"{SMALLEST} pruned by loss is better than {SMALLEST} from {title} (control, not in the paper)"))
+    return found
+
+
+def half_way_rises(results: Results) -> List[Dict[str, float]]:
+    """For each seed, by layer, the rise of the loss when half of the features are discarded.
+
+    Taken from the orderings of N7, whose layers are all ordered beyond their half.
+    """
+    rises = []
+    for seed in results.plan["scale"]["seeds"]:
+        orderings = results.orderings(f"{SMALLEST}-loss-s{seed}-pruned")
+        if orderings is None:
+            continue
+        rises.append({name: layer["loss"][layer["features"] // 2 - 1] - layer["loss_before"]
+                      for name, layer in orderings["layers"].items()
+                      if len(layer["loss"]) >= layer["features"] // 2})
+    return [rise for rise in rises if rise]
+
+
+_REASONS = {
+    "N1-N6": "Both ends of the comparison move: retraining adds iterations that N itself did not get, which the control "
+             "with N retrained alike takes away; and with few iterations N is not yet where the paper's N was.",
+    "N7": "The drop depends on how long N7 is retrained and on how far N has converged; the paper gives neither number.",
+    "competitive": "A network whose features were chosen without looking at the loss starts retraining from a worse "
+                   "place; with short retraining it does not catch up, with the paper's unknown, longer one it may.",
+    "faster": "The paper's times are of a GPU, where small layers leave units idle; on one core the time follows the "
+              "multiplications, of which N7 has an eighth. Dense evaluation shares work between neighbouring patches, "
+              "and shares more of it in the lower layers.",
+    "steepness": "Half of a layer's features is an arbitrary place to compare curves; Figure 3 shows all of them.",
+}
+
+
+def _reason(claim: Claim) -> Optional[str]:
+    return next((text for key, text in _REASONS.items() if claim.key == key or claim.key.startswith(key + "-")), None)
+
+
+def _verdict(claim: Claim) -> Verdict:
+    numbers = "; ".join(f"{figure.name} {figure.value:.2f} ± {figure.uncertainty:.2f}"
+                        + (f" ({figure.count})" if figure.count > 1 else "") for figure in claim.figures)
+    details = [f"Rule: {claim.rule}.", f"Numbers: {numbers or 'not run'}."]
+    reason = _reason(claim)
+    if claim.verdict != claims.REPRODUCED and reason and claim.figures:
+        details.append(f"Why, presumably: {reason}")
+    return Verdict(claim.verdict, claim.text, details)
+
+
+# -- figures ---------------------------------------------------------------------------------------------------
+
+def draw_figures(results: Results) -> Dict[str, bool]:
+    """Draw Figures 3 and 4 as far as their logs are there; tells which."""
+    folder = results.folder / "figures"
+    curves = figure_3_curves(results)
+    if curves:
+        draw_figure_3(curves, folder / "figure3.png", folder / "figure3.csv")
+    panels = figure_4_panels(results)
+    if panels:
+        columns = 3 if has_input(results) else 2
+        draw_panels(panels, folder / "figure4.png", columns)
+    return {"figure3": bool(curves), "figure4": bool(panels)}
+
+
+def figure_3_curves(results: Results) -> List[Curve]:
+    """Loss along the orders of each network of the first seed, layer by layer."""
+    seed = results.plan["scale"]["seeds"][0]
+    sources = {"N": f"figure3-s{seed}", **{net: f"{net}-loss-s{seed}-pruned" for net in results.nets if net != "N"}}
+    found = {net: results.orderings(name) for net, name in sources.items()}
+    return [Curve(net, layer, [orderings["layers"][layer]["loss_before"], *orderings["layers"][layer]["loss"]])
+            for layer in networks.PRUNED_LAYERS for net, orderings in found.items() if orderings]
+
+
+def has_input(results: Results) -> bool:
+    """Whether the crop of the micrograph may be shown, and is there."""
+    return bool(results.plan["data_set"]["licence"]) and (results.logs / "crops" / "input.png").is_file()
+
+
+def figure_4_panels(results: Results) -> List[Tuple[str, np.ndarray]]:
+    """Input (where it may be shown), probability and mask for N, N7 by loss and N7 by sparsity."""
+    seed = results.plan["scale"]["seeds"][0]
+    runs = [f"N-s{seed}"] + [f"{SMALLEST}-{criterion}-s{seed}" for criterion in ("loss", "apoz", "l1")]
+    panels: List[Tuple[str, np.ndarray]] = []
+    for run in runs:
+        scores, crop = results.scores(run), results.logs / "crops" / f"{run}.png"
+        if scores is None or not crop.is_file():
+            continue
+        threshold = (scores.get("at_best_f1") or {"threshold": 0.5})["threshold"]
+        probability = _read_png(crop).astype(np.float32) / 255
+        if has_input(results):
+            panels.append(("input", _read_png(results.logs / "crops" / "input.png")))
+        panels += [(f"{run_title(run)}: probability", probability),
+                   (f"{run_title(run)}: membrane from {threshold:.2f}", probability >= threshold)]
+    return panels
+
+
+def _read_png(path: Path) -> np.ndarray:
+    from PIL import Image
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L"))
+
+
+# -- the page --------------------------------------------------------------------------------------------------
+
+def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) -> Tuple[str, List[Block]]:
+    """Title and content of the report."""
+    data, scale = results.plan["data_set"], results.plan["scale"]
+    title = f"Reproduction of Roels et al., ISBI 2017, on {data['title']}"
+    tables = {table.name: table for table in all_tables(results)}
+    counts = {verdict: sum(claim.verdict == verdict for claim in judged)
+              for verdict in (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.UNDECIDED)}
+    page: List[Block] = [
+        Heading(1, title),
+        Paragraph("Convolutional neural network pruning to accelerate membrane segmentation in electron microscopy: J. "
+                  "Roels, J. De Vylder, J. Aelterman, Y. Saeys, W. Philips, ISBI 2017, arXiv:1810.09735. All networks "
+                  "were trained, pruned and run with Caffe 1.0 by the code of this repository."),
+        Paragraph(f"Scale: {scale['name']}. " + "; ".join(f"{count} claims {verdict}"
+                                                          for verdict, count in counts.items() if count) + "."),
+    ]
+    missing = results.missing()
+    if missing:
+        page.append(Paragraph(f"Not complete: {len(missing)} of {len(results.plan['nodes'])} runs are not done, so some "
+                              f"cells are empty: {', '.join(missing)}."))
+    page += [Heading(2, "Claims of the paper"),
+             Paragraph("Each verdict is computed from the numbers by the rule under it. Reproduced: all figures lie in "
+                       "the claimed range with their whole uncertainty; not reproduced: one lies outside with its whole "
+                       "uncertainty; undecided: neither.")]
+    page += [_verdict(claim) for claim in judged]
+    page += [Heading(2, "Networks"), tables["table1"], tables["table2-accuracy"], tables["table2-cost"],
+             Paragraph(_timing_text(results)), tables["segmentation"], Heading(2, "Controls"),
+             Paragraph(_controls_text(results)), tables["controls"], tables["definitions"]]
+    if drawn["figure3"]:
+        page += [Heading(2, "Figure 3"), Picture("figures/figure3.png", _figure_3_caption(results))]
+    if drawn["figure4"]:
+        page += [Heading(2, "Figure 4"), Picture("figures/figure4.png", _figure_4_caption(results))]
+    page += [Heading(2, "What differs from the paper"), Bullets(_differences(results)),
+             Heading(2, "What was run"), Bullets(_run_facts(results)), Listing("Commands", _commands(results)),
+             Listing("Code, data and weights", _hashes(results))]
+    return title, page
+
+
+def _timing_text(results: Results) -> str:
+    timing = results.result("timing")
+    if timing is None:
+        return "Times were not measured."
+    some = next(iter(timing["models"].values()))
+    tile = some["patch"]["tile"]
+    return (f"T patch by patch: {tile[0] * tile[1]:,} patches in Caffe, multiplied up to {timing['pixels']:,}; T dense: one "
+            f"tile of {some['dense']['tile'][0]} x {some['dense']['tile'][1]} pixels in {some['dense']['engine']}, which "
+            f"gives the same probabilities; shortest of {some['patch']['repetitions']} repetitions, one thread on "
+            f"{timing['processor']}. The paper's T is of a GeForce GTX 1080. M is what Caffe logs as memory required for "
+            f"data with a batch of 1.")
+
+
+def _controls_text(results: Results) -> str:
+    return ("Networks of the same counts whose features were chosen at random, or that were trained from random weights, "
+            "with the same retraining; and N itself, retrained without pruning. For networks from scratch the accuracy "
+            "before retraining is that after training.")
+
+
+def _figure_3_caption(results: Results) -> str:
+    scale = results.plan["scale"]
+    return (f"Training loss against the number of discarded features, in the order of Equations 2 and 3, on "
+            f"{scale['batches']} x {scale['batch_size']} patches of the training set. One panel a layer, one line a "
+            f"network, in which the layers below are already pruned.")
+
+
+def _figure_4_caption(results: Results) -> str:
+    data = results.plan["data_set"]
+    y0, y1, x0, x1 = data["crop"]
+    what = (f"page {data['shown'][0]} of {data['raw']} (validation), rows {y0} to {y1 - 1}, columns {x0} to {x1 - 1}; masks "
+            f"at the threshold of the best F1 on the segmented slices")
+    if has_input(results):
+        return f"Input, probability of membrane and mask: {what}. Micrograph: {data['citation']} Licence: {data['licence']}"
+    return (f"Probability of membrane and mask: {what}. The terms of the micrographs are not established, so they are not "
+            f"shown. Data: {data['citation']}")
+
+
+def _differences(results: Results) -> List[str]:
+    scale, data = results.plan["scale"], results.plan["data_set"]
+    nodes = results.plan["nodes"]
+    lengths = sorted({node["iterations"] for node in nodes if node.get("step") == "trained"})
+    again = sorted({(node["iterations"], node["base_lr"]) for node in nodes if node.get("step") == "retrained"})
+    return [
+        f"Data: {data['title']} instead of the paper's own, unpublished stack of 3069 x 2301 x 689 voxels; "
+        f"{data['main']['text']}.",
+        f"Split: {data['split']}. The paper does not say how its sets were split.",
+        f"Patches: {scale['train_patches']:,} for training and {scale['val_patches']:,} for validation; the paper has "
+        f"300,000 and 300,000.",
+        f"Training: {', '.join(f'{length:,}' for length in lengths)} iterations of 128 patches; retraining: "
+        + ", ".join(f"{length:,} at a learning rate from {rate:g}" for length, rate in again)
+        + ". The paper gives no lengths and for retraining no rate.",
+        f"Loss of the pruning criterion: mean over {scale['batches']} mini-batches of {scale['batch_size']} patches, without "
+        f"the penalty of Equation 1; the paper gives no numbers.",
+        "Sparsity: the paper's reference [16] is read in two ways, as the average fraction of zeros after the ReLU (APoZ) "
+        "and as the L1 norm of a filter.",
+        "Time: one core of the processor named below instead of a GeForce GTX 1080.",
+    ]
+
+
+def _run_facts(results: Results) -> List[str]:
+    machine, nodes = results.machine, list(results.nodes.values())
+    sessions = machine["sessions"]
+    wall = sum(session.get("seconds", 0) for session in sessions)
+    versions = next((node["result"]["versions"] for node in nodes if node["kind"] == "model"), {})
+    commits = sorted({node["code"]["commit"] for node in nodes if node["code"]["commit"]})
+    facts = [
+        f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory_gigabytes']} GB, "
+        f"{machine['system']}.",
+        f"Wall time: {duration(wall)} in {len(sessions)} session{'s' if len(sessions) != 1 else ''}"
+        + (f", the first begun {sessions[0]['started']}" if sessions else "")
+        + f"; {len(nodes)} runs, {duration(sum(node['seconds'] for node in nodes))} in all, "
+        + f"{sessions[0]['processes'] if sessions else 1} at a time.",
+        "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        f"Seeds: {', '.join(map(str, results.plan['scale']['seeds']))}, of the weight fillers and of the draw of the "
+        f"mini-batches; the patches were drawn with seed 0.",
+        "Code: commit " + ", ".join(commit[:12] for commit in commits) + ".",
+    ]
+    database = results.result("data-main")
+    if database:
+        facts.append(f"Membrane is {100 * database['class_balance']:.2f} % of the pixels of the validation slices; grey "
+                     f"values are normalised with mean {database['normalisation']['mean']:.2f} and standard deviation "
+                     f"{database['normalisation']['std']:.2f} of the training slices.")
+    return facts
+
+
+def _commands(results: Results) -> List[str]:
+    lines = ["{em} is the folder of the stacks, {runs} the store of runs; each after python -m pycaffe_tools."]
+    for node in results.plan["nodes"]:
+        done = results.nodes.get(node["name"])
+        seconds = f"{done['seconds']:.0f} s" if done else "not run"
+        lines += ["", f"# {node['name']}: {seconds}"] + [" ".join(command) for command in node["commands"]]
+    return lines
+
+
+def _hashes(results: Results) -> List[str]:
+    lines = ["SHA-256 of the stacks:"]
+    for name in ("data-main", "data-second"):
+        database = results.result(name)
+        for source in database["sources"] if database else []:
+            for part in ("raw", "labels", "exclude"):
+                if source.get(part):
+                    line = f"{source[part]['sha256']}  {source[part]['path']}"
+                    lines += [line] if line not in lines else []
+    lines += ["", "SHA-256 of the weights:"]
+    lines += [f"{node['result']['files']['weights.caffemodel']}  {node['name']}"
+              for node in results.nodes.values() if node["kind"] == "model"]
+    lines += ["", "SHA-256 over the sources of pycaffe_tools, by run:"]
+    sources: Dict[str, List[str]] = {}
+    for node in results.nodes.values():
+        sources.setdefault(node["code"]["sources_sha256"], []).append(node["name"])
+    return lines + [f"{digest}  {len(names)} runs, such as {names[0]}" for digest, names in sorted(sources.items())]
+
+
+def write_report(folder: PathLike) -> List[Claim]:
+    """Write everything below ``results/<data set>`` and return the claims.
+
+    Raises
+    ------
+    UserError : there are no logs.
+    """
+    results = Results(folder)
+    for table in all_tables(results):
+        write_text(results.folder / "tables" / f"{table.name}.csv", table.as_csv())
+        write_text(results.folder / "tables" / f"{table.name}.md", f"**{table.title}**\n\n{table.as_markdown()}\n")
+    judged = judge_claims(results)
+    write_json(results.folder / "claims.json", [claim.as_dict() for claim in judged])
+    title, page = blocks_of(results, judged, draw_figures(results))
+    write_text(results.folder / "report.html", html(title, page, results.folder))
+    write_text(results.folder / "report.md", markdown(page))
+    return judged
+
+
+@click.command(context_settings=OPTIONS)
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+def cli(folders: Tuple[Path, ...]) -> None:
+    """Write the report of each of FOLDERS from its logs.
+
+    \b
+    python -m pycaffe_tools.report results/epfl results/vnc
+    """
+    for folder in folders:
+        for claim in write_report(folder):
+            click.echo(f"{claim.verdict:15} {claim.text}")
+        click.echo(f"wrote {folder / 'report.html'} and {folder / 'report.md'}")
+
+
+if __name__ == "__main__":
+    run(cli, "report")
