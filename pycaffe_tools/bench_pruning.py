@@ -6,7 +6,7 @@ Three ways to the loss of a candidate are compared for every layer:
 
 * ``full``: a forward pass of the whole net in Caffe, what every public implementation does;
 * ``start``: ``forward(start=layer)`` in Caffe, on a stored input of the layer;
-* ``fast``: only what changes (:mod:`pycaffe_tools.fast_oracle`).
+* ``fast``: only what changes (:mod:`pycaffe_tools.incremental`).
 
 The fast way makes the whole ordering of each layer, its preparation and its
 passes for ties included.  The other two are timed on a few candidates, since
@@ -25,8 +25,9 @@ import numpy as np
 from .caffe_runtime import random_weights
 from .commandline import OPTIONS, run
 from .errors import UserError
-from .fast_oracle import FastOracle, obstacle
+from .fast_oracle import FastOracle
 from .files import write_json
+from .incremental import obstacle
 from .netgraph import NetGraph
 from .oracle import Task
 from .oracle_workers import RemotePart, Usage

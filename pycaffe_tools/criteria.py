@@ -20,7 +20,7 @@ random     a random order with a seed: the control
 from __future__ import annotations
 
 import zlib
-from typing import Callable, Dict, Iterator, Tuple
+from typing import Callable, Dict, Iterator
 
 import numpy as np
 

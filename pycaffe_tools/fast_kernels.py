@@ -62,14 +62,7 @@ class Terms:
                          else Scratch(output[0], output[1], kernel[1], kernel[0]))
 
     def compute(self, feature: int, incoming: np.ndarray, out: Map) -> None:
-        """Write T_f.
-
-        Parameters
-        ----------
-        feature : f.
-        incoming : its map after ReLU and pooling, height x width x patches.
-        out : output height x width x outputs x patches.
-        """
+        """Write T_f (output height x width x outputs x patches) of f's map (height x width x patches)."""
         matrix = self._matrices[feature]
         if matrix.shape[1] == 1 and self.output == self.size == (1, 1):
             np.multiply(matrix, incoming.reshape(1, -1), out=out[0, 0])
@@ -338,7 +331,7 @@ class Multiply:
 
 
 def dense_weight(layer: Layer, blobs: Sequence[np.ndarray], channels: int, size: Spatial) -> np.ndarray:
-    """A convolution's or inner product's weights as outputs x channels x height x width, groups filled up with zeros."""
+    """Weights as outputs x channels x height x width; what is outside a group is 0."""
     weight = np.asarray(blobs[0], np.float32)
     if layer.type == "InnerProduct":
         return weight.reshape((weight.shape[0], channels) + size)
@@ -396,7 +389,7 @@ def pooling_window(layer: Layer, size: Spatial) -> Geometry:
 
 
 def _pooled_before_rectified(layers: List[Layer]) -> List[Layer]:
-    """Exchange a ReLU with the max-pooling that follows: the same numbers, since both keep the order, on fewer elements."""
+    """Exchange a ReLU with the max-pooling behind it: the same numbers, since both keep the order, in less time."""
     for at in range(len(layers) - 1):
         first, second = layers[at:at + 2]
         if (first.type == "ReLU" and first.proto.relu_param.negative_slope >= 0 and second.type == "Pooling"

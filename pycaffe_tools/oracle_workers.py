@@ -170,4 +170,8 @@ if __name__ == "__main__":
     # Caffe and libraries print to standard output; keep it for replies alone.
     channel = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, channel)
+    try:
+        serve(sys.stdin.buffer, channel)
+    except (BrokenPipeError, EOFError, KeyboardInterrupt):
+        # The caller is gone, and with it the need for an answer; nothing is left to flush into the closed pipe.
+        os._exit(0)

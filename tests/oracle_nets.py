@@ -41,7 +41,8 @@ layer { name: "r3" type: "ReLU" bottom: "c3" top: "c3" relu_param { negative_slo
 layer { name: "c4" type: "Convolution" bottom: "c3" top: "c4" convolution_param { num_output: 5 kernel_size: 2 } }
 layer { name: "r4" type: "ReLU" bottom: "c4" top: "c4" }
 layer { name: "flat" type: "Flatten" bottom: "c4" top: "flat" }
-layer { name: "ip1" type: "InnerProduct" bottom: "flat" top: "ip1" inner_product_param { num_output: 4 bias_term: false } }
+layer { name: "ip1" type: "InnerProduct" bottom: "flat" top: "ip1"
+  inner_product_param { num_output: 4 bias_term: false } }
 """
 
 # Maps much wider than the kernels.
@@ -49,7 +50,8 @@ WIDE = """
 name: "wide" layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 1 dim: 18 dim: 24 } } }
 layer { name: "c1" type: "Convolution" bottom: "data" top: "c1" convolution_param { num_output: 4 kernel_size: 3 } }
 layer { name: "r1" type: "ReLU" bottom: "c1" top: "c1" }
-layer { name: "c2" type: "Convolution" bottom: "c1" top: "c2" convolution_param { num_output: 5 kernel_size: 3 stride: 2 } }
+layer { name: "c2" type: "Convolution" bottom: "c1" top: "c2"
+  convolution_param { num_output: 5 kernel_size: 3 stride: 2 } }
 layer { name: "r2" type: "ReLU" bottom: "c2" top: "c2" }
 layer { name: "c3" type: "Convolution" bottom: "c2" top: "c3"
   convolution_param { num_output: 3 kernel_size: 3 pad: 1 dilation: 2 } }

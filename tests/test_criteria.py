@@ -22,7 +22,7 @@ layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }
 
 
 def hand():
-    """Features x, 3 - x and -2x of the patches (0, 1, 2, 3) and (4, -1, 0, 2), which ip adds up with weights of its own."""
+    """Features x, 3 - x and -2x of the patches (0, 1, 2, 3) and (4, -1, 0, 2), which ip adds up with weights."""
     weights = {
         "c1": [np.array([1, -1, -2], np.float32).reshape(3, 1, 1, 1), np.array([0, 3, 0], np.float32)],
         "ip": [np.zeros((2, 12), np.float32), np.zeros(2, np.float32)],

@@ -7,10 +7,11 @@ import pytest
 
 caffe = pytest.importorskip("caffe")
 
-from pycaffe_tools import fast_oracle
+from pycaffe_tools import incremental
 from pycaffe_tools.caffe_runtime import load_net, random_weights
 from pycaffe_tools.errors import UserError
-from pycaffe_tools.fast_oracle import Combined, FastOracle, Incremental, LocalPart, obstacle, open_oracle
+from pycaffe_tools.fast_oracle import Combined, FastOracle, open_oracle
+from pycaffe_tools.incremental import Incremental, obstacle
 from pycaffe_tools.oracle import (LARGEST_LOSS, PlainOracle, Smallest, first_of_ties, softmax_loss, without_features)
 from pycaffe_tools.ordering import prunable_layers
 
@@ -102,9 +103,9 @@ def test_incremental_losses_equal_plain_losses_on_trained_weights(layer):
 @pytest.mark.parametrize("layer", ["c1", "c2", "fc4"])
 def test_several_chunks_and_the_cache_change_no_bit(layer, monkeypatch):
     known = task("small", layer, patches=70)
-    monkeypatch.setattr(fast_oracle, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(incremental, "_CHUNK_BYTES", 1)
     with_cache, without = Incremental(known, 16, 1 << 30), Incremental(known, 16, 1 << 30)
-    without._cache = fast_oracle._Cache(0)
+    without._cache = incremental._Cache(0)
     for engine in (with_cache, without):
         engine.keep(range(3, 6))
     for _ in range(2):
@@ -113,13 +114,13 @@ def test_several_chunks_and_the_cache_change_no_bit(layer, monkeypatch):
         engine.remove(4)
         engine.keep([6, 0])
     assert np.array_equal(with_cache.sums([-1, 0, 1, 6]), without.sums([-1, 0, 1, 6]))
-    stages = [with_cache.sums([0, 1], [stage])[0] for stage in range(fast_oracle.STAGES)]
+    stages = [with_cache.sums([0, 1], [stage])[0] for stage in range(incremental.STAGES)]
     assert np.array_equal(stages, with_cache.sums([0, 1]))
 
 
 @pytest.mark.parametrize("name, layer", [("small", "c1"), ("small", "fc4"), ("lenet", "ip1")])
 def test_dropping_candidates_early_changes_neither_winner_nor_runner_up_nor_margin(name, layer, monkeypatch):
-    monkeypatch.setattr(fast_oracle, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(incremental, "_CHUNK_BYTES", 1)
     known = task(name, layer, patches=400)
     dropping, patient = fast(known), fast(known, dropping=False)
     dropped = 0
@@ -225,8 +226,10 @@ BRANCHES = """
 name: "branches" layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 1 dim: 6 dim: 6 } } }
 layer { name: "c1" type: "Convolution" bottom: "data" top: "c1" convolution_param { num_output: 4 kernel_size: 3 } }
 layer { name: "r1" type: "ReLU" bottom: "c1" top: "c1" }
-layer { name: "c2" type: "Convolution" bottom: "c1" top: "c2" convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
-layer { name: "c3" type: "Convolution" bottom: "c2" top: "c3" convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+layer { name: "c2" type: "Convolution" bottom: "c1" top: "c2"
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+layer { name: "c3" type: "Convolution" bottom: "c2" top: "c3"
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
 layer { name: "sum" type: "Eltwise" bottom: "c1" bottom: "c3" top: "sum" }
 layer { name: "ip1" type: "InnerProduct" bottom: "sum" top: "ip1" inner_product_param { num_output: 2 } }
 layer { name: "prob" type: "Softmax" bottom: "ip1" top: "prob" }

@@ -1,7 +1,6 @@
 """The greedy order of equations 2 and 3: right, the same both ways, resumable, shared."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,15 +15,15 @@ from click.testing import CliRunner
 caffe = pytest.importorskip("caffe")
 h5py = pytest.importorskip("h5py")
 
-from pycaffe_tools import ordering as ordering_module
 from pycaffe_tools.caffe_runtime import random_weights
 from pycaffe_tools.criteria import scores
 from pycaffe_tools.errors import UserError
 from pycaffe_tools.model import finish_model
 from pycaffe_tools.netgraph import write_net, write_weights
 from pycaffe_tools.oracle import PlainOracle, without_features
-from pycaffe_tools.ordering import (Log, Sample, Step, bytes_of, cli, draw_sample, order_layer, prunable_layers,
-                                    read_below, read_ordering)
+from pycaffe_tools.ordering import (Sample, bytes_of, cli, draw_sample, order_layer, prunable_layers, read_below,
+                                    read_ordering)
+from pycaffe_tools.ordering_log import Log, Step
 
 from .oracle_nets import SMALL_COUNTS, graph, task, trained_weights
 

@@ -1,0 +1,109 @@
+"""The append-only log of an ordering: each step is on disk before the next begins.
+
+A process may be killed at any moment; whoever continues the log starts behind
+its last whole line.  A header line says what ordering it is of, so that no other one is continued.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any, List, Mapping, NamedTuple, Optional
+
+from .errors import UserError
+from .files import PathLike
+
+
+class Step(NamedTuple):
+    """One discarded feature.
+
+    Attributes
+    ----------
+    feature : its number in the layer.
+    loss : mean loss once it and all before it are discarded.
+    runner_up : the next best feature of this step, None in the last step.
+    margin : how much more it would have cost: loss, or for another criterion its score, less that of ``feature``.
+    """
+
+    feature: int
+    loss: float
+    runner_up: Optional[int]
+    margin: Optional[float]
+
+
+class Log:
+    """The append-only log of an ordering: a header line, then one line a step, each on disk before the next.
+
+    Parameters
+    ----------
+    path : the file, continued if it exists; None keeps the log in memory only.
+    header : what the ordering is; an existing log must have the same.
+
+    Attributes
+    ----------
+    loss_before : mean loss before the first step, None as long as it is not known.
+    steps : the steps so far.
+
+    Raises
+    ------
+    UserError : the log is of another ordering, damaged before its last line, or in use by another process.
+    """
+
+    def __init__(self, path: Optional[PathLike], header: Mapping[str, Any]):
+        self.path = None if path is None else Path(path)
+        self.header = dict(header)
+        self.loss_before: Optional[float] = None
+        self.steps: List[Step] = []
+        self._file: Any = None
+
+    def __enter__(self) -> "Log":
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "a+b")
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self._file.close()
+                raise UserError(f"{self.path}: another process is making this ordering; wait for it") from None
+            self._read()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def begin(self, loss_before: float) -> None:
+        """Write the header line."""
+        self.loss_before = loss_before
+        self._append({**self.header, "loss_before": loss_before})
+
+    def add(self, step: Step, **spent: int) -> None:
+        """Write a step; it is on disk when this returns."""
+        self.steps.append(step)
+        self._append({"step": len(self.steps), **step._asdict(), **spent})
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write((json.dumps(entry) + "\n").encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def _read(self) -> None:
+        self._file.seek(0)
+        content = self._file.read()
+        # A process killed while it wrote leaves a line without its end: that step is made again.
+        whole = content[:content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            self._file.truncate(len(whole))
+        try:
+            entries = [json.loads(line) for line in whole.splitlines()]
+            if entries:
+                self.loss_before = entries[0].pop("loss_before")
+                self.steps = [Step(*(entry[name] for name in Step._fields)) for entry in entries[1:]]
+        except (ValueError, KeyError, AttributeError):
+            raise UserError(f"{self.path}: is damaged or no log of an ordering; delete it and start again") from None
+        if entries and entries[0] != self.header:
+            raise UserError(f"{self.path}: is the log of another ordering (other weights, patches, seed or lower "
+                            f"layers); give another log, or delete it")
