@@ -104,8 +104,10 @@ def differences(first: Mapping[str, Accuracies], second: Mapping[str, Accuracies
             for name, values, binomial in found]
 
 
-_SPREAD = ("the uncertainty is the standard deviation over the seeds, for a network with one seed the largest among the "
-           "others, and where all have one seed the binomial standard error")
+UNCERTAINTY = ("The uncertainty of a difference of accuracies is its standard deviation over the seeds (the same seed in "
+               "both networks); a network with one seed gets the largest among the networks of the claim, and where all "
+               "have one seed the binomial standard error on the validation patches stands in.")
+"""How accuracies get their uncertainty, for readers."""
 
 KEPT_LIMIT = 0.3
 LOSS_RANGE = (1.5, 2.5)
@@ -122,8 +124,7 @@ def keeps_accuracy(reference: Accuracies, nets: Mapping[str, Accuracies], patche
     figures = differences({name: reference for name in nets}, nets, patches)
     return Claim(key, f"N1 to N6 lose at most {KEPT_LIMIT} points of accuracy against {against}",
                  f"accuracy of {against} less that of each of N1 to N6 (loss criterion, retrained) is at most "
-                 f"{KEPT_LIMIT} points, rounded to a tenth; {_SPREAD}",
-                 judge(figures, high=KEPT_LIMIT, digits=1), figures)
+                 f"{KEPT_LIMIT} points, rounded to a tenth", judge(figures, high=KEPT_LIMIT, digits=1), figures)
 
 
 def loses_two_points(reference: Accuracies, smallest: Accuracies, patches: int) -> Claim:
@@ -132,7 +133,7 @@ def loses_two_points(reference: Accuracies, smallest: Accuracies, patches: int) 
     low, high = LOSS_RANGE
     return Claim("N7", "N7 loses about 2 points of accuracy",
                  f"accuracy of N less that of N7 (loss criterion, retrained) is {low} to {high} points, rounded to a "
-                 f"tenth; {_SPREAD}", judge(figures, low, high, digits=1), figures)
+                 f"tenth", judge(figures, low, high, digits=1), figures)
 
 
 def is_competitive(loss: Mapping[str, Accuracies], sparsity: Mapping[str, Accuracies], patches: int,
@@ -141,7 +142,7 @@ def is_competitive(loss: Mapping[str, Accuracies], sparsity: Mapping[str, Accura
     figures = differences(loss, sparsity, patches)
     return Claim(f"competitive-{reading}", f"pruning by loss is competitive with pruning by sparsity ({reading})",
                  f"accuracy by loss less accuracy by {reading} is at least -{COMPETITIVE_LIMIT} points for each of N1 to "
-                 f"N7, rounded to a tenth; {_SPREAD}", judge(figures, low=-COMPETITIVE_LIMIT, digits=1), figures)
+                 f"N7, rounded to a tenth", judge(figures, low=-COMPETITIVE_LIMIT, digits=1), figures)
 
 
 def is_better(loss: Accuracies, other: Accuracies, patches: int, reading: str, *, key: str = "better",
@@ -149,7 +150,7 @@ def is_better(loss: Accuracies, other: Accuracies, patches: int, reading: str, *
     """The loss criterion is better than another for the smallest network (91.27 against 90.86 in Table 2)."""
     figures = differences({net: loss}, {net: other}, patches)
     return Claim(f"{key}-{reading}", text or f"{net} pruned by loss is better than {net} pruned by sparsity ({reading})",
-                 f"accuracy of {net} by loss less accuracy of {net} by {reading} is above 0; {_SPREAD}",
+                 f"accuracy of {net} by loss less accuracy of {net} by {reading} is above 0",
                  judge(figures, low=_ABOVE_ZERO), figures)
 
 

@@ -176,8 +176,9 @@ def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) 
         Paragraph("Convolutional neural network pruning to accelerate membrane segmentation in electron microscopy: J. "
                   "Roels, J. De Vylder, J. Aelterman, Y. Saeys, W. Philips, ISBI 2017, arXiv:1810.09735. All networks "
                   "were trained, pruned and run with Caffe 1.0 by the code of this repository."),
-        Paragraph(f"Scale: {scale['name']}. " + "; ".join(f"{count} claims {verdict}"
-                                                          for verdict, count in counts.items() if count) + "."),
+        Paragraph(f"Scale: {scale['name']}. Of {len(judged)} claims and controls "
+                  + ", ".join(f"{count} {'is' if count == 1 else 'are'} {verdict}"
+                              for verdict, count in counts.items() if count) + "."),
     ]
     missing = results.missing()
     if missing:
@@ -186,7 +187,7 @@ def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) 
     page += [Heading(2, "Claims of the paper"),
              Paragraph("Each verdict is computed from the numbers by the rule under it. Reproduced: all figures lie in "
                        "the claimed range with their whole uncertainty; not reproduced: one lies outside with its whole "
-                       "uncertainty; undecided: neither.")]
+                       "uncertainty; undecided: neither. " + claims.UNCERTAINTY)]
     page += [_verdict(claim) for claim in judged]
     page += [Heading(2, "Networks"), tables["table1"], tables["table2-accuracy"], tables["table2-cost"],
              Paragraph(_timing_text(results)), tables["segmentation"], Heading(2, "Controls"),

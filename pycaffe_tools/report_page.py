@@ -69,7 +69,8 @@ h2 { font-size: 1.25rem; margin: 2.2rem 0 0.6rem; border-bottom: 1px solid #ccc;
 h3 { font-size: 1.05rem; margin: 1.4rem 0 0.4rem; }
 .scroll { overflow-x: auto; margin: 0.4rem 0 1.2rem; }
 table { border-collapse: collapse; font-size: 0.88rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding-bottom: 0.4rem; }
+table { overflow-wrap: normal; }
+.caption { font-weight: 600; font-size: 0.92rem; margin: 1.4rem 0 0.3rem; }
 th, td { padding: 0.25rem 0.6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 td.long { white-space: normal; min-width: 14rem; }
@@ -92,7 +93,7 @@ pre { font-size: 0.75rem; line-height: 1.4; white-space: pre-wrap; background: #
   body { font-size: 10pt; max-width: none; padding: 0; }
   .scroll { overflow: visible; } table { font-size: 7.5pt; width: 100%; } th, td { padding: 1mm 1.2mm; white-space: normal; }
   th:first-child, td:first-child { position: static; }
-  figure, .claim, tr { break-inside: avoid; } h2, h3, caption { break-after: avoid; }
+  figure, .claim, tr { break-inside: avoid; } h2, h3, .caption { break-after: avoid; }
   details { display: none; }
 }
 """
@@ -132,7 +133,8 @@ def _html_table(table: Table) -> str:
         return f'<td class="long">{escape(text)}</td>' if len(text) > 40 else f"<td>{escape(text)}</td>"
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in table.head)
     rows = "\n".join("<tr>" + "".join(cell(text) for text in row) + "</tr>" for row in table.rows)
-    return (f'<div class="scroll" tabindex="0"><table><caption>{escape(table.title)}</caption>\n<thead><tr>{head}</tr>'
+    return (f'<p class="caption">{escape(table.title)}</p>\n'
+            f'<div class="scroll" tabindex="0"><table aria-label="{escape(table.name)}">\n<thead><tr>{head}</tr>'
             f"</thead>\n<tbody>\n{rows}\n</tbody></table></div>")
 
 
