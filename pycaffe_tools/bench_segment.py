@@ -133,7 +133,8 @@ def bench(name: str, ways: Sequence[str], seconds: float, workers: int) -> List[
 def _tile(way: str, graph: NetGraph) -> Tuple[int, int]:
     if way == "patch":
         return _SAMPLE
-    return even_tile(engines.best_tile("onnxruntime" if way == "inexact" else way, graph, BYTES_PER_PROCESS), SLICE_SHAPE)
+    engine = "onnxruntime" if way == "inexact" else way
+    return even_tile(engines.best_tile(engine, graph, BYTES_PER_PROCESS), SLICE_SHAPE)
 
 
 def _per_call(turns: Sequence[_Turn]) -> _Turn:
@@ -160,7 +161,8 @@ class _Process:
         try:
             return self._connection.recv()
         except EOFError:
-            raise UserError("bench_segment: a process died, probably for want of memory; close other programs") from None
+            raise UserError("bench_segment: a process died, probably for want of memory; "
+                            "close other programs") from None
 
     def ask(self, message: Any) -> Any:
         self.send(message)
@@ -262,7 +264,8 @@ def cli(nets: Tuple[str, ...], ways: str, seconds: float, workers: Optional[int]
     installed = engines.available()
     needed = {way: "onnxruntime" if way == "inexact" else way for way in chosen}
     for way in [way for way in chosen if needed[way] not in installed]:
-        click.echo(f"{way}: left out, {'onnxruntime' if needed[way] == 'onnxruntime' else 'Caffe'} is not installed here")
+        package = "onnxruntime" if needed[way] == "onnxruntime" else "Caffe"
+        click.echo(f"{way}: left out, {package} is not installed here")
     chosen = [way for way in chosen if needed[way] in installed]
     count = workers or cores()
     click.echo(f"one slice of {SLICE_SHAPE[1]} x {SLICE_SHAPE[0]}, {count} processes of one thread; ~ is extrapolated "

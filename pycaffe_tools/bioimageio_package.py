@@ -1,4 +1,4 @@
-"""A trained network as a bioimage.io model package, for the programs that read those (ilastik, deepImageJ, BioEngine, ...).
+"""A trained network as a bioimage.io model package, for the programs that read those.
 
 The package is a zip file with the exact dense net in ONNX, ``rdf.yaml`` that
 describes it (bioimage.io model description 0.5), and an input with its output
@@ -19,7 +19,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 
 from . import __version__, engines
-from .export import Check, check, onnx_of, run_model
+from .export import TOLERANCE, Check, check, onnx_of, run_model
 from .files import PathLike, atomic_file, refuse_existing
 from .engines.onnx_printer import OPSET
 from .errors import UserError
@@ -135,9 +135,9 @@ def _readme(model: Model) -> str:
     lines: List[str] = [
         f"# Membrane segmentation {model.name}",
         "",
-        f"Gives the probability of membrane at each pixel of a slice of electron microscopy. The network classifies the "
-        f"{model.patch_size} x {model.patch_size} pixels around a pixel; here it is evaluated for whole images, with the "
-        f"same numbers as patch by patch (within {1e-5:g}).",
+        f"Gives the probability of membrane at each pixel of a slice of electron microscopy. The network classifies "
+        f"the {model.patch_size} x {model.patch_size} pixels around a pixel; here it is evaluated for whole images, "
+        f"with the same numbers as patch by patch (within {TOLERANCE:g}).",
         "",
         f"- Input: raw grey values as in training (mean {model.normalisation.mean:g}, "
         f"standard deviation {model.normalisation.std:g}).",

@@ -64,10 +64,11 @@ def write_dense(deploy: PathLike, weights: PathLike, directory: PathLike, tile: 
     net = dense_net(plan, tile)
     with atomic_directory(directory, force) as folder:
         write_net(folder / PROTOTXT, net, comment=(
-            f"{graph.name} for whole tiles: the same probabilities as patch by patch, clipped pooling windows included.\n"
-            f"Blob data takes a tile of {tile[0]} x {tile[1]} pixels with {before} pixels of its surroundings above and left of it\n"
-            f"and {after} below and right, normalised as for training. Blob {OUTPUT} gives the probability of class {MEMBRANE} at\n"
-            f"each pixel of the tile. Made by python -m pycaffe_tools.dense from {Path(deploy).name}; weights in {CAFFEMODEL}."))
+            f"{graph.name} for whole tiles: the probabilities of patch by patch, clipped pooling windows included.\n"
+            f"Blob data takes a tile of {tile[0]} x {tile[1]} pixels with {before} pixels of its surroundings above\n"
+            f"and left of it and {after} below and right, normalised as for training. Blob {OUTPUT} gives the\n"
+            f"probability of class {MEMBRANE} at each pixel of the tile.\n"
+            f"Made by python -m pycaffe_tools.dense from {Path(deploy).name}; weights in {CAFFEMODEL}."))
         write_weights(folder / CAFFEMODEL, NetGraph(net), dense_weights(plan, kernels(graph, blobs)))
     return Written(Path(directory), tile, before + after + 1, predicted_bytes("caffe", graph, tile))
 

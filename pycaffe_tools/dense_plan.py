@@ -21,9 +21,9 @@ alone.  So a map has up to four variants, told apart by a flag per axis
 - *Pooling* along one axis at a time: a window that holds the last element takes
   it from the edge variant and the others from the interior.
 
-The result is a :class:`Plan`: steps without loops or conditions that know
-nothing of an engine.  :mod:`pycaffe_tools.engines` prints it for ONNX Runtime
-and for stock Caffe.
+The result is a :class:`pycaffe_tools.dense_steps.Plan`: steps without loops or
+conditions that know nothing of an engine.  :mod:`pycaffe_tools.engines` prints
+it for ONNX Runtime and for stock Caffe.
 
 Dense evaluation without clipped windows: A. Giusti et al., ICIP 2013; H. Li et
 al., arXiv:1412.4526; F. Tschopp, arXiv:1509.03371.
@@ -31,122 +31,18 @@ al., arXiv:1412.4526; F. Tschopp, arXiv:1509.03371.
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple, Union
+from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
+from .dense_steps import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, Step, sources
 from .errors import UserError
 from .netgraph import Layer, NetGraph, pooled_length
 
-Pair = Tuple[int, int]
 Variant = Tuple[int, int]
 
 _INTERIOR: Variant = (0, 0)
 _SUFFIX = {(0, 0): "", (0, 1): "_right", (1, 0): "_bottom", (1, 1): "_corner"}
-
-
-class Map(NamedTuple):
-    """A dense map: for a tile of h x w output pixels it covers the positions
-    ``start[0] .. h + reach[0] - 1`` by ``start[1] .. w + reach[1] - 1``.
-
-    Position (y, x) belongs to the patch whose first pixel is the input pixel (y, x).
-    """
-
-    name: str
-    channels: int
-    start: Pair
-    reach: Pair
-
-
-class Convolve(NamedTuple):
-    """``out(p) = bias + sum of kernel[:, :, i, j] source(p + spacing * (i, j))`` over i in ``rows``, j in ``columns``.
-
-    ``rows`` and ``columns`` are half-open ranges of the layer's kernel; the
-    bias is added only where ``bias`` is set.
-    """
-
-    out: Map
-    source: Map
-    layer: str
-    rows: Pair
-    columns: Pair
-    spacing: Pair
-    bias: bool
-
-
-class Pool(NamedTuple):
-    """``out(p) = scale * (maximum or sum)`` of ``source(p + spacing * (i, j))`` over a window.
-
-    Taps beyond the source's end are left out; values made so are never used
-    for more than the cancelling part of a difference.
-    """
-
-    out: Map
-    source: Map
-    window: Pair
-    spacing: Pair
-    kind: str
-    """``MAX`` or ``SUM``."""
-    scale: float
-
-
-class Operand(NamedTuple):
-    """``coefficient * source(p + offset)``."""
-
-    source: Map
-    offset: Pair = (0, 0)
-    coefficient: float = 1.0
-
-
-class Combine(NamedTuple):
-    """``out(p)`` = maximum or sum of the operands, element by element."""
-
-    out: Map
-    operands: Tuple[Operand, ...]
-    kind: str
-    """``MAX`` or ``SUM``."""
-
-
-class Rectify(NamedTuple):
-    """``out(p) = max(source(p), 0)``."""
-
-    out: Map
-    source: Map
-
-
-class Softmax(NamedTuple):
-    """Softmax over the channels."""
-
-    out: Map
-    source: Map
-
-
-Step = Union[Convolve, Pool, Combine, Rectify, Softmax]
-
-
-class Plan(NamedTuple):
-    """Dense evaluation of a net, for tiles of any size."""
-
-    net: str
-    patch: Pair
-    """Rows and columns of the net's patch."""
-    input: Map
-    output: Map
-    steps: Tuple[Step, ...]
-    spacing: Pair
-    """Product of all pooling strides along each axis."""
-    first_stride: Pair
-    """Strides of the first pooling (1, 1 if there is none)."""
-
-    def multiply_accumulates(self) -> int:
-        """Multiply-accumulate operations of all convolutions for one output pixel, the tile's halo not counted."""
-        return sum(step.source.channels * step.out.channels * _length(step.rows) * _length(step.columns)
-                   for step in self.steps if isinstance(step, Convolve))
-
-
-def sources(step: Step) -> List[Map]:
-    """The maps that a step reads."""
-    return [operand.source for operand in step.operands] if isinstance(step, Combine) else [step.source]
 
 
 def kernels(graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]]) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
@@ -461,7 +357,3 @@ def _ungrouped(kernel: np.ndarray, groups: int) -> np.ndarray:
         here = slice(group * outputs, (group + 1) * outputs)
         whole[here, group * inputs:(group + 1) * inputs] = kernel[here]
     return whole
-
-
-def _length(pair: Pair) -> int:
-    return pair[1] - pair[0]

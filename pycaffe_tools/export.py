@@ -155,7 +155,8 @@ def _describe(made: Any) -> List[str]:
 
 @click.command(context_settings=OPTIONS)
 @click.argument("model_dir", type=click.Path(file_okay=False))
-@click.option("-o", "--out", required=True, type=click.Path(dir_okay=False), help="File to write: .onnx, or .zip with --bioimageio.")
+@click.option("-o", "--out", required=True, type=click.Path(dir_okay=False),
+              help="File to write: .onnx, or .zip with --bioimageio.")
 @click.option("--dense", is_flag=True, help="The exact dense net for images of any size, instead of the patch net.")
 @click.option("--bioimageio", is_flag=True,
               help="A bioimage.io model package: the dense net with its description, preprocessing and test tensors.")

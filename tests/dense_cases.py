@@ -5,7 +5,8 @@ import numpy as np
 from pycaffe_tools import networks
 from pycaffe_tools.caffe_runtime import random_weights
 from pycaffe_tools.caffe_schema import parse_prototxt
-from pycaffe_tools.dense_plan import Combine, Convolve, Pool, Rectify, kernels
+from pycaffe_tools.dense_plan import kernels
+from pycaffe_tools.dense_steps import Combine, Convolve, Pool, Rectify
 from pycaffe_tools.netgraph import NetGraph
 
 TOLERANCE = 1e-5
@@ -24,6 +25,20 @@ layer { name: "drop1" type: "Dropout" bottom: "ip1" top: "ip1" }
 layer { name: "ip2" type: "InnerProduct" bottom: "ip1" top: "ip2" inner_product_param { num_output: 3 } }
 layer { name: "prob" type: "Softmax" bottom: "ip2" top: "prob" }
 """
+
+
+LATE_CLIPS = """
+name: "late_clips"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 1 dim: 21 dim: 21 } } }
+layer { name: "c1" type: "Convolution" bottom: "data" top: "c1" convolution_param { num_output: 4 kernel_size: 4 } }
+layer { name: "p1" type: "Pooling" bottom: "c1" top: "p1" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "p2" type: "Pooling" bottom: "p1" top: "p2" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "c2" type: "Convolution" bottom: "p2" top: "c2" convolution_param { num_output: 5 kernel_size: 2 } }
+layer { name: "p3" type: "Pooling" bottom: "c2" top: "p3" pooling_param { kernel_size: 3 stride: 2 pool: AVE } }
+layer { name: "fc" type: "InnerProduct" bottom: "p3" top: "fc" inner_product_param { num_output: 2 } }
+layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }
+"""
+"""The first pooling has whole windows, those after it, whose elements lie apart, clipped ones."""
 
 
 def graph_of(text):

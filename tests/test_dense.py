@@ -8,7 +8,8 @@ from .dense_cases import (LENET_LIKE, graph_of, has_clipped_windows, interpret, 
 from pycaffe_tools import networks
 from pycaffe_tools.commandline import _exit_code
 from pycaffe_tools.dense import cli
-from pycaffe_tools.dense_plan import Combine, Convolve, make_plan
+from pycaffe_tools.dense_plan import make_plan
+from pycaffe_tools.dense_steps import Combine, Convolve
 from pycaffe_tools.errors import UserError
 from pycaffe_tools.netgraph import write_net, write_weights
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from .conftest import ROOT
-from .dense_cases import (LENET_LIKE, TOLERANCE, graph_of, lively_weights, paper_net, random_net, reference)
+from .dense_cases import (LATE_CLIPS, LENET_LIKE, TOLERANCE, graph_of, lively_weights, paper_net, random_net, reference)
 from pycaffe_tools import engines
 from pycaffe_tools.dense_plan import make_plan
 from pycaffe_tools.errors import UserError
@@ -16,7 +16,7 @@ INSTALLED = engines.available()
 DENSE = [pytest.param(name, marks=pytest.mark.skipif(name not in INSTALLED, reason=f"needs {name} installed"))
          for name in ("onnxruntime", "caffe")]
 ALL = DENSE + [pytest.param("patch", marks=pytest.mark.skipif("patch" not in INSTALLED, reason="needs Caffe"))]
-NETS = {"N": lambda: paper_net("N", 4), "N7": lambda: paper_net("N7"), "lenet_like": lambda: graph_of(LENET_LIKE)}
+NETS = {"N": lambda: paper_net("N", 4), "N7": lambda: paper_net("N7"), "lenet_like": lambda: graph_of(LENET_LIKE), "late_clips": lambda: graph_of(LATE_CLIPS)}
 
 
 def grey_for(graph, rows, columns, seed=3):

@@ -14,7 +14,7 @@ from pycaffe_tools import engines
 from pycaffe_tools.commandline import _exit_code
 from pycaffe_tools.errors import UserError
 from pycaffe_tools.export import TOLERANCE, check, cli, export, onnx_of, run_model
-from pycaffe_tools.model import DEPLOY, WEIGHTS, finish_model, open_model
+from pycaffe_tools.model import DEPLOY, WEIGHTS, finish_model
 from pycaffe_tools.netgraph import write_net, write_weights
 from pycaffe_tools.onnx_patch import patch_model
 
@@ -105,7 +105,7 @@ def test_a_wrong_export_is_found_and_not_written(n7, tmp_path, monkeypatch):
 
     def wrong(plan, kernels, name, mirrored=None):
         # Clipped windows ignored: the usual dense net.
-        from pycaffe_tools.dense_plan import Combine
+        from pycaffe_tools.dense_steps import Combine
         steps = [step._replace(operands=tuple(each._replace(coefficient=0.0) for each in step.operands))
                  if isinstance(step, Combine) and step.out.name.endswith("_difference") else step for step in plan.steps]
         return right(plan._replace(steps=tuple(steps)), kernels, name, mirrored)

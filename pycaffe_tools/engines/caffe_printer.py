@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from ..caffe_schema import schema
-from ..dense_plan import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, sources
+from ..dense_steps import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, sources
 from . import MEMBRANE
 
 Kernels = Mapping[str, Tuple[np.ndarray, np.ndarray]]

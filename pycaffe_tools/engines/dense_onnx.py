@@ -7,7 +7,8 @@ from typing import Dict, Optional
 import numpy as np
 
 from ..caffe_runtime import check_weights
-from ..dense_plan import Combine, Plan, kernels, make_plan, sources
+from ..dense_plan import kernels, make_plan
+from ..dense_steps import Combine, Plan, sources
 from ..netgraph import NetGraph
 from . import Engine, Tile, Weights
 from .onnx_printer import BLOCK, dense_model

@@ -21,7 +21,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..dense_plan import Combine, Convolve, Map, Operand, Plan, Pool, Rectify, Softmax
+from ..dense_steps import Combine, Convolve, Map, Operand, Plan, Pool, Rectify, Softmax
 from . import MEMBRANE
 
 OPSET, IR_VERSION = 13, 7
