@@ -305,7 +305,6 @@ class _Cache:
         """Free a feature's slot; its arrays are used again."""
         if feature in self._taken:
             self._free.append(self._taken.pop(feature))
-            self._filled = {entry for entry in self._filled if entry[0] != feature}
 
     def place(self, feature: int, chunk: int, shape: Tuple[int, ...]) -> Tuple[Optional[np.ndarray], bool]:
         """Where a feature's T_f of a chunk stands or is to be written (None: nowhere), and whether it is there."""

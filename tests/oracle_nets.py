@@ -56,7 +56,8 @@ layer { name: "r2" type: "ReLU" bottom: "c2" top: "c2" }
 layer { name: "c3" type: "Convolution" bottom: "c2" top: "c3"
   convolution_param { num_output: 3 kernel_size: 3 pad: 1 dilation: 2 } }
 layer { name: "r3" type: "ReLU" bottom: "c3" top: "c3" }
-layer { name: "p3" type: "Pooling" bottom: "c3" top: "p3" pooling_param { pool: AVE global_pooling: true } }
+layer { name: "p2" type: "Pooling" bottom: "c3" top: "p2" pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 } }
+layer { name: "p3" type: "Pooling" bottom: "p2" top: "p3" pooling_param { pool: AVE global_pooling: true } }
 layer { name: "ip1" type: "InnerProduct" bottom: "p3" top: "ip1" inner_product_param { num_output: 2 } }
 layer { name: "prob" type: "Softmax" bottom: "ip1" top: "prob" }
 """

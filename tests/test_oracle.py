@@ -10,7 +10,7 @@ caffe = pytest.importorskip("caffe")
 from pycaffe_tools import incremental
 from pycaffe_tools.caffe_runtime import load_net, random_weights
 from pycaffe_tools.errors import UserError
-from pycaffe_tools.fast_oracle import Combined, FastOracle, open_oracle
+from pycaffe_tools.fast_oracle import Combined, FastOracle, LocalPart, open_oracle
 from pycaffe_tools.incremental import Incremental, obstacle
 from pycaffe_tools.oracle import (LARGEST_LOSS, PlainOracle, Smallest, first_of_ties, softmax_loss, without_features)
 from pycaffe_tools.ordering import prunable_layers
@@ -116,6 +116,57 @@ def test_several_chunks_and_the_cache_change_no_bit(layer, monkeypatch):
     assert np.array_equal(with_cache.sums([-1, 0, 1, 6]), without.sums([-1, 0, 1, 6]))
     stages = [with_cache.sums([0, 1], [stage])[0] for stage in range(incremental.STAGES)]
     assert np.array_equal(stages, with_cache.sums([0, 1]))
+
+
+def test_patches_of_high_loss_come_first_so_that_losers_are_dropped_soon(monkeypatch):
+    monkeypatch.setattr(incremental, "_CHUNK_BYTES", 1)
+    known = task("small", "c1", patches=32 * 8)
+    losses = Incremental(known, 16, 1 << 30).sums([-1])[:, 0]
+    expected = np.sort(PlainOracle(known, 16).patch_losses())[::-1].reshape(8, 32).sum(axis=1)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+class FixedSums:
+    """An engine with given sums, and others by passes of the net."""
+
+    def __init__(self, quick, exact, dead=()):
+        self.quick, self.exact, self._dead, self.asked = dict(enumerate(quick)), exact, list(dead), []
+
+    def dead(self):
+        return self._dead
+
+    def scale(self):
+        return 0.5
+
+    def keep(self, features):
+        pass
+
+    def sums(self, candidates, stages):
+        return np.array([[self.quick[feature] / incremental.STAGES for feature in candidates]] * len(stages))
+
+    def exact_sums(self, candidates):
+        self.asked += candidates
+        return np.array([self.exact[feature] for feature in candidates])
+
+
+def test_candidates_closer_than_rounding_are_decided_by_passes_of_the_net():
+    engine = FixedSums(quick=[9.0, 4.0000004, 4.0, 5.0], exact={1: 3.9999, 2: 4.0})
+    oracle = FastOracle([LocalPart(engine)], 2, 4)
+    found = oracle.smallest()
+    assert (found.feature, found.runner_up, sorted(engine.asked), oracle.passes) == (1, 2, [1, 2], 2)
+    assert found.loss == 3.9999 / 2
+
+
+def test_candidates_further_apart_than_rounding_cost_no_pass():
+    engine = FixedSums(quick=[9.0, 4.0001, 4.0, 5.0], exact={})
+    assert FastOracle([LocalPart(engine)], 2, 4).smallest().feature == 2 and not engine.asked
+
+
+def test_dead_features_that_tie_cost_no_pass_and_one_that_ties_with_another_costs_two():
+    engine = FixedSums(quick=[9.0, 4.0, 4.0, 5.0], exact={}, dead=[1, 2])
+    assert FastOracle([LocalPart(engine)], 2, 4).smallest().feature == 1 and not engine.asked
+    engine = FixedSums(quick=[4.0, 4.0, 4.0, 5.0], exact={0: 4.1, 1: 4.0}, dead=[1, 2])
+    assert FastOracle([LocalPart(engine)], 2, 4).smallest().feature == 1 and sorted(engine.asked) == [0, 1]
 
 
 @pytest.mark.parametrize("name, layer", [("small", "c1"), ("small", "fc4"), ("lenet", "ip1")])
