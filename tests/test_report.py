@@ -1,0 +1,156 @@
+"""The report: every number from the logs, beside the paper's; the same logs give the same bytes; nothing from outside."""
+
+import json
+import re
+import shutil
+from html import escape
+
+import pytest
+
+pytest.importorskip("matplotlib")
+from PIL import Image
+
+from pycaffe_tools.errors import UserError
+from pycaffe_tools.report import blocks_of, figure_3_curves, figure_4_panels, half_way_rises, judge_claims, write_report
+from pycaffe_tools.report_page import Bullets, Heading, Listing, Paragraph, Verdict, html, markdown
+from pycaffe_tools.reproduction import plan
+from pycaffe_tools.tables import Results, Table, all_tables, table_2_accuracy, table_2_cost, table_controls, with_spread
+
+from .reproduction_logs import write_logs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results") / "epfl"
+    write_logs(folder)
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    return Results(folder)
+
+
+def row(table, net):
+    return next(dict(zip(table.head, cells)) for cells in table.rows if cells[0] == net)
+
+
+def test_accuracies_stand_with_their_spread_beside_the_papers(results):
+    n6 = row(table_2_accuracy(results), "N6")
+    # 92.8 with seeds 0.01 apart: mean 92.80, standard deviation 0.01, three seeds.
+    assert n6["A loss"] == "92.80 ± 0.01 (3)" and n6["paper"] == "92.87" and n6["paper [16]"] == "93.00"
+    assert n6["before retraining: loss"] == "87.80 ± 0.01 (3)"
+    assert row(table_2_accuracy(results), "N7")["A APoZ"] == "90.80 ± 0.01 (3)"
+    assert row(table_2_accuracy(results), "N1")["A loss"] == "92.91"        # one seed has no spread
+
+
+def test_cost_is_what_the_networks_really_have(results):
+    n7 = row(table_2_cost(results), "N7")
+    assert n7["pruned %"] == "92.2" and n7["M kB"] == "196.6" and n7["parameters"] == "18,462"
+    assert n7["T patch by patch"] == "2,360" and n7["paper (GPU)"] == "29.5"
+
+
+def test_all_of_table_2_is_there(results):
+    assert [cells[0] for cells in table_2_accuracy(results).rows] == ["N", "N1", "N2", "N3", "N4", "N5", "N6", "N7"]
+    # N without and with retraining, then N6 and N7 in five ways each.
+    assert len(table_controls(results).rows) == 11
+
+
+def test_spread_is_the_samples_standard_deviation():
+    assert with_spread({1: 1.0, 2: 2.0, 3: 3.0}) == "2.00 ± 1.00 (3)"
+    assert with_spread({1: 1.0}) == "1.00" and with_spread({}) == ""
+
+
+def test_claims_are_computed_from_the_same_numbers(folder):
+    found = {claim["key"]: claim for claim in json.loads((folder / "claims.json").read_text())}
+    assert found["N1-N6"]["verdict"] == "reproduced"        # drops of 0.1 and 0.2
+    assert found["N7"]["verdict"] == "reproduced"           # a drop of 1.9
+    assert found["faster"]["verdict"] == "reproduced"       # the paper's own ratio
+    # Half-way the made-up curves have risen by 0.5 * 0.5 ** (1, 2, 3, 4), up to rounding: eight times.
+    assert found["steepness"]["figures"][0]["value"] == pytest.approx(8, rel=0.01)
+    assert found["better-APoZ"]["figures"][0]["value"] == pytest.approx(0.3)
+
+
+def test_steepness_is_read_at_half_of_the_features(results):
+    rises = half_way_rises(results)
+    assert len(rises) == 3 and rises[0]["c1"] == pytest.approx(0.25, abs=1e-6)
+
+
+def test_figure_3_has_every_network_and_layer_and_begins_before_the_first_removal(results):
+    curves = figure_3_curves(results)
+    assert len(curves) == 8 * 4 and {curve.losses[0] for curve in curves} == {0.2}
+    assert [len(curve.losses) for curve in curves if curve.net == "N"] == [101, 76, 51, 201]
+
+
+def test_micrographs_are_shown_only_under_a_licence(results, folder, tmp_path):
+    """EPFL: probability and mask for N and three N7; VNC: the input as well."""
+    assert len(figure_4_panels(results)) == 4 * 2
+    vnc = tmp_path / "vnc"
+    write_logs(vnc, "vnc")
+    Image.new("L", (64, 64)).save(vnc / "logs" / "crops" / "input.png")
+    assert len(figure_4_panels(Results(vnc))) == 4 * 3
+    write_report(vnc)
+    page = (vnc / "report.md").read_text()
+    assert "figshare.856713" in page and "Attribution-NonCommercial-ShareAlike 3.0" in page
+
+
+def test_equal_logs_give_equal_bytes(folder, tmp_path):
+    copy = tmp_path / "epfl"
+    shutil.copytree(folder / "logs", copy / "logs")
+    write_report(copy)
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(copy) for path in copy.rglob("*") if path.is_file())
+    assert len(files) > 100
+    for file in files:
+        assert (folder / file).read_bytes() == (copy / file).read_bytes(), file
+
+
+def test_the_page_needs_nothing_else(folder):
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert not re.search(r"<(script|link|iframe)|@import|url\(|src=\"(?!data:)|href=", page)
+    assert 'name="viewport"' in page and "@media print" in page
+
+
+def test_the_markdown_says_the_same(folder, results):
+    page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
+    for table in all_tables(results):
+        assert table.title in text and all(escape(cell) in page for cells in table.rows for cell in cells)
+    for picture in re.findall(r"\]\((figures/[^)]*)\)", text):
+        assert (folder / picture).is_file()
+
+
+def test_commands_seeds_and_versions_are_stated(folder):
+    text = (folder / "report.md").read_text()
+    for statement in ("prune N7 --from {runs}/N-s1", "Seeds: 1, 2, 3", "caffe 1.0.0", "a processor, 2 cores",
+                      "1 h 06 min", "60,000 for training", "300,000 and 300,000", "commit 0123456789ab"):
+        assert statement in text, statement
+
+
+def test_an_unfinished_reproduction_has_a_report_with_empty_cells(tmp_path):
+    missing = ["N7-loss-s1", "timing", "segment-N7-loss-s1", "N7-random-s1"]
+    write_logs(tmp_path / "epfl", leave_out=missing)
+    write_report(tmp_path / "epfl")
+    text = (tmp_path / "epfl" / "report.md").read_text()
+    assert f"{len(missing)} of {len(plan('epfl', 'small'))} runs are not done" in text
+    assert row(table_2_cost(Results(tmp_path / "epfl")), "N7")["T dense"] == ""
+
+
+def test_an_empty_reproduction_has_a_report(tmp_path):
+    write_logs(tmp_path / "epfl", leave_out=[node.name for node in plan("epfl", "small")])
+    assert {claim.verdict for claim in write_report(tmp_path / "epfl")} == {"undecided"}
+
+
+def test_no_logs_are_said_in_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="reproduce first"):
+        write_report(tmp_path)
+
+
+def test_text_is_escaped_in_the_page(tmp_path):
+    blocks = [Heading(1, "a < b"), Paragraph("x & y"), Bullets(["<i>"]), Verdict("not reproduced", "p < q", ["d > e"]),
+              Table("t", "<title>", ["h|1"], [["<cell>"]]), Listing("<s>", ["<pre>"])]
+    page = html("<t>", blocks, tmp_path)
+    body = page[page.index("<body>"):]
+    assert not re.search(r"<(i|cell|title|s|t)>", body) and 'class="claim not-reproduced"' in body
+    assert "h\\|1" in markdown(blocks)
