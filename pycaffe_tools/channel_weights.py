@@ -13,7 +13,8 @@ import numpy as np
 from .caffe_runtime import Weights, check_weights
 from .channels import Channels, affine_axis
 from .errors import UserError
-from .netgraph import Layer, NetGraph
+from .layers import Layer
+from .netgraph import NetGraph
 
 Blobs = List[np.ndarray]
 

@@ -21,7 +21,8 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, No
 import numpy as np
 
 from .errors import UserError
-from .netgraph import LOSS_TYPES, Layer, NetGraph, Value, concat_axis
+from .layers import LOSS_TYPES, Layer, Value, concat_axis
+from .netgraph import NetGraph
 
 PRUNABLE_TYPES = frozenset(("Convolution", "Deconvolution", "InnerProduct"))
 """Types of layers whose features can be removed."""

@@ -25,7 +25,7 @@ from typing import Callable, Dict, Iterator
 import numpy as np
 
 from .errors import UserError
-from .netgraph import Layer
+from .layers import Layer
 from .oracle import CaffeNet, Task, scores_layer
 
 BATCH = 128

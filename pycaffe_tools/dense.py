@@ -21,7 +21,8 @@ from .engines.dense_caffe import rounded_tile
 from .errors import UserError
 from .files import PathLike, atomic_directory
 from .memory import parse_size
-from .netgraph import NetGraph, read_net, read_weights, write_net, write_weights
+from .caffemodel import read_weights, write_weights
+from .netgraph import NetGraph, read_net, write_net
 from .tiles import parse_tile
 
 PROTOTXT, CAFFEMODEL = "dense.prototxt", "dense.caffemodel"

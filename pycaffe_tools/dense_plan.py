@@ -37,7 +37,8 @@ import numpy as np
 
 from .dense_steps import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, Step, sources
 from .errors import UserError
-from .netgraph import Layer, NetGraph, pooled_length
+from .layers import Layer, pooled_length
+from .netgraph import NetGraph
 
 Variant = Tuple[int, int]
 

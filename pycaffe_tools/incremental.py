@@ -28,7 +28,8 @@ import numpy as np
 
 from .errors import UserError
 from .fast_kernels import Terms, dense_weight, operations
-from .netgraph import Geometry, Layer, NetGraph
+from .layers import Geometry, Layer
+from .netgraph import NetGraph
 from .oracle import PlainOracle, Task, softmax_loss
 
 STAGES = 8

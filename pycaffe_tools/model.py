@@ -22,7 +22,8 @@ import numpy as np
 
 from .errors import UserError
 from .files import PathLike, read_json, sha256, write_json
-from .netgraph import NetGraph, read_net, read_weights
+from .caffemodel import read_weights
+from .netgraph import NetGraph, read_net
 
 DEPLOY, WEIGHTS, INFO = "deploy.prototxt", "weights.caffemodel", "model.json"
 FORMAT = 1
@@ -97,7 +98,7 @@ class Model:
         return read_net(self.deploy)
 
     def load_weights(self) -> Dict[str, List[np.ndarray]]:
-        """The weights by layer name; see :func:`pycaffe_tools.netgraph.read_weights`."""
+        """The weights by layer name; see :func:`pycaffe_tools.caffemodel.read_weights`."""
         return read_weights(self.weights)
 
 

@@ -13,142 +13,13 @@ and a blob name may stand for several values in turn.
 
 from __future__ import annotations
 
-import math
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional
 
-import numpy as np
-
-from .caffe_schema import read_caffemodel, read_prototxt, schema, to_text
+from .caffe_schema import read_prototxt, schema, to_text
+from .caffemodel import upgraded
 from .errors import UserError
 from .files import PathLike, atomic_file
-
-Shape = Tuple[int, ...]
-
-# Layer types whose top has the shape of their bottom.
-ELEMENTWISE_TYPES = frozenset(
-    "AbsVal BNLL BatchNorm Bias Dropout ELU Exp LRN Log MVN PReLU Power ReLU Scale Sigmoid Softmax "
-    "Swish TanH Threshold".split())
-LOSS_TYPES = frozenset("Accuracy ContrastiveLoss EuclideanLoss HingeLoss InfogainLoss MultinomialLogisticLoss "
-                       "SigmoidCrossEntropyLoss SoftmaxWithLoss".split())
-DATA_TYPES = frozenset("Data DummyData HDF5Data ImageData Input MemoryData WindowData".split())
-
-
-class Geometry(NamedTuple):
-    """Window of a convolution or pooling, each pair (vertical, horizontal)."""
-
-    kernel: Tuple[int, int]
-    stride: Tuple[int, int] = (1, 1)
-    pad: Tuple[int, int] = (0, 0)
-    dilation: Tuple[int, int] = (1, 1)
-    group: int = 1
-
-
-class Value(NamedTuple):
-    """One tensor of the net: top number ``top`` of layer ``layer`` (-1: a net input called ``blob``)."""
-
-    layer: int
-    top: int
-    blob: str
-
-
-class Layer:
-    """One layer of a net in one phase.
-
-    Attributes
-    ----------
-    proto : its LayerParameter.
-    index : position among the net's layers, in the order of execution.
-    inputs, outputs : the values it reads and makes.
-    """
-
-    def __init__(self, proto: Any, index: int, inputs: Sequence[Value], outputs: Sequence[Value]):
-        self.proto = proto
-        self.index = index
-        self.inputs = tuple(inputs)
-        self.outputs = tuple(outputs)
-
-    def __repr__(self) -> str:
-        return f"<{self.type} layer {self.name}>"
-
-    @property
-    def name(self) -> str:
-        """The layer's name."""
-        return self.proto.name
-
-    @property
-    def type(self) -> str:
-        """The layer's type as Caffe 1.0 writes it, such as ``InnerProduct``."""
-        return self.proto.type
-
-    @property
-    def bottoms(self) -> Tuple[str, ...]:
-        """Names of the blobs it reads."""
-        return tuple(self.proto.bottom)
-
-    @property
-    def tops(self) -> Tuple[str, ...]:
-        """Names of the blobs it writes."""
-        return tuple(self.proto.top)
-
-    @property
-    def parameters(self) -> Any:
-        """The type's own options, such as the ConvolutionParameter of a Convolution."""
-        return {"Convolution": self.proto.convolution_param, "Deconvolution": self.proto.convolution_param,
-                "InnerProduct": self.proto.inner_product_param, "Pooling": self.proto.pooling_param}[self.type]
-
-    @property
-    def is_parametric(self) -> bool:
-        """Whether it is a convolution or an inner product, the layers whose outputs the paper calls features."""
-        return self.type in ("Convolution", "InnerProduct")
-
-    @property
-    def num_output(self) -> int:
-        """Number of outputs (features) of a convolution or an inner product."""
-        return self.parameters.num_output
-
-    @property
-    def bias_term(self) -> bool:
-        """Whether a convolution or an inner product has a bias."""
-        return self.parameters.bias_term
-
-    @property
-    def pool(self) -> str:
-        """``MAX``, ``AVE`` or ``STOCHASTIC``."""
-        return ("MAX", "AVE", "STOCHASTIC")[self.proto.pooling_param.pool]
-
-    @property
-    def geometry(self) -> Geometry:
-        """Window of a Convolution, Deconvolution or Pooling.
-
-        Raises
-        ------
-        UserError : a convolution over other than two axes, or without a kernel size.
-        """
-        options = self.parameters
-        if self.type == "Pooling":
-            if options.global_pooling:
-                raise UserError(f"layer {self.name}: global pooling has no fixed window; "
-                                f"write its kernel size in the prototxt")
-            return Geometry(self._pair(options, "kernel", 0), self._pair(options, "stride", 1),
-                            self._pair(options, "pad", 0))
-        return Geometry(self._pair(options, "kernel", 0), self._pair(options, "stride", 1),
-                        self._pair(options, "pad", 0), self._repeated(options.dilation, 1), options.group)
-
-    def _pair(self, options: Any, what: str, default: int) -> Tuple[int, int]:
-        if options.HasField(f"{what}_h") or options.HasField(f"{what}_w"):
-            return getattr(options, f"{what}_h"), getattr(options, f"{what}_w")
-        value = getattr(options, "kernel_size" if what == "kernel" else what)
-        values = [value] if isinstance(value, int) else value
-        pair = self._repeated(values, default)
-        if min(pair) < (0 if what == "pad" else 1):
-            raise UserError(f"layer {self.name}: has no {what} size; correct its prototxt")
-        return pair
-
-    def _repeated(self, values: Sequence[int], default: int) -> Tuple[int, int]:
-        if len(values) > 2:
-            raise UserError(f"layer {self.name}: works on {len(values)} axes; only images (two axes) are supported")
-        numbers = [int(value) for value in values] or [default]
-        return numbers[0], numbers[-1]
+from .layers import DATA_TYPES, LOSS_TYPES, Layer, Shape, Value, output_shapes, product
 
 
 class NetGraph:
@@ -273,7 +144,7 @@ class NetGraph:
             for layer in self.layers:
                 if all(blob in self._shapes for blob in layer.inputs):
                     try:
-                        shapes = _output_shapes(layer, [self._shapes[blob] for blob in layer.inputs])
+                        shapes = output_shapes(layer, [self._shapes[blob] for blob in layer.inputs])
                     except UserError as error:
                         self._not_derived = self._not_derived or error
                         continue
@@ -305,14 +176,14 @@ class NetGraph:
             weight: Shape = (first, second // geometry.group) + geometry.kernel
         else:
             axis = layer.proto.inner_product_param.axis % len(incoming)
-            weight = (layer.num_output, _product(incoming[axis:]))
+            weight = (layer.num_output, product(incoming[axis:]))
             if layer.proto.inner_product_param.transpose:
                 weight = weight[::-1]
         return [weight] + ([(layer.num_output,)] if layer.bias_term else [])
 
     def parameter_count(self) -> int:
         """Number of weights and biases of all convolutions and inner products (Table 2's basis)."""
-        return sum(_product(shape) for layer in self.layers for shape in self.parameter_shapes(layer))
+        return sum(product(shape) for layer in self.layers for shape in self.parameter_shapes(layer))
 
     def memory_bytes(self) -> int:
         """What Caffe 1.0 logs as "Memory required for data", M of Table 2 (there in units of 1024 bytes).
@@ -325,7 +196,7 @@ class NetGraph:
         elements = 0
         for value in tops:
             readers = len(self.readers(value))
-            elements += _product(self.shape(value)) * (1 + (readers if readers > 1 else 0))
+            elements += product(self.shape(value)) * (1 + (readers if readers > 1 else 0))
         return 4 * elements
 
     def multiply_accumulates(self) -> int:
@@ -333,8 +204,8 @@ class NetGraph:
         total = 0
         for layer in self.layers:
             if layer.is_parametric:
-                outgoing = _product(self.output_shape(layer))
-                total += outgoing * _product(self.parameter_shapes(layer)[0]) // layer.num_output
+                outgoing = product(self.output_shape(layer))
+                total += outgoing * product(self.parameter_shapes(layer)[0]) // layer.num_output
         return total
 
     # -- cutting ---------------------------------------------------------------------------------------------
@@ -388,154 +259,11 @@ def read_net(path: PathLike, phase: str = "TEST", input_shapes: Optional[Mapping
         raise UserError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
 
 
-def read_weights(path: PathLike) -> Dict[str, List[np.ndarray]]:
-    """Read a caffemodel.
-
-    Returns
-    -------
-    For each layer with blobs, its name and its float32 arrays: convolution
-    weights O x I/group x kh x kw, inner-product weights O x I, biases O.
-    Legacy 4-D blobs (``num``, ``channels``, ``height``, ``width``) lose the
-    leading axes of length 1 that Caffe 1.0 no longer writes.
-
-    Raises
-    ------
-    UserError : missing, truncated, not a caffemodel, or without any weights.
-    """
-    net = upgraded(read_caffemodel(path))
-    weights = {}
-    for layer in net.layer:
-        try:
-            arrays = [_array(blob, layer.type, number) for number, blob in enumerate(layer.blobs)]
-        except UserError as error:
-            raise UserError(f"{path}: is damaged, layer {layer.name}: {error}; copy or train it again") from None
-        if arrays:
-            weights[layer.name] = arrays
-    if not weights:
-        raise UserError(f"{path}: holds no weights; give a trained caffemodel")
-    return weights
-
-
-def write_weights(path: PathLike, net: NetGraph, weights: Mapping[str, Sequence[np.ndarray]]) -> None:
-    """Write a caffemodel that any Caffe 1.0 reads: float32 blobs by layer name, atomically."""
-    model = schema().NetParameter(name=net.name)
-    for layer in net.layers:
-        proto = model.layer.add(name=layer.name, type=layer.type, bottom=layer.bottoms, top=layer.tops)
-        for array in weights.get(layer.name, ()):
-            blob = proto.blobs.add()
-            blob.shape.dim.extend(array.shape)
-            _append_data(blob, array)
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
-
-
 def write_net(path: PathLike, proto: Any, comment: str = "") -> None:
     """Write a NetParameter as prototxt, with ``comment`` lines at its head, atomically."""
     head = "".join(f"# {line}\n" for line in comment.splitlines())
     with atomic_file(path) as temporary:
         temporary.write_text(head + to_text(proto), encoding="utf-8")
-
-
-# -- the older format ------------------------------------------------------------------------------------------
-
-# V1 enumeration names that are not simply their modern type in capitals.
-_V1_NAMES = {name.upper(): name for name in (
-    "AbsVal Accuracy ArgMax BNLL Concat ContrastiveLoss Convolution Data Deconvolution Dropout DummyData Eltwise "
-    "EuclideanLoss Exp Flatten HDF5Data HDF5Output HingeLoss Im2col ImageData InfogainLoss InnerProduct LRN "
-    "MemoryData MultinomialLogisticLoss MVN Pooling Power ReLU Sigmoid SigmoidCrossEntropyLoss Silence Slice "
-    "Softmax Split TanH Threshold WindowData").split()}
-_V1_NAMES["SOFTMAXLOSS"] = "SoftmaxWithLoss"
-
-
-def upgraded(net: Any) -> Any:
-    """A NetParameter with old ``layers`` (V1LayerParameter) translated to ``layer``; the same object if there are none.
-
-    Raises
-    ------
-    UserError : both forms at once, or the still older form of before 2014.
-    """
-    old_layers = getattr(net, "layers", ())
-    if not old_layers:
-        return net
-    if net.layer:
-        raise UserError(f"net {net.name}: mixes old 'layers' and new 'layer'; use one of them")
-    result = schema().NetParameter()
-    result.CopyFrom(net)
-    del result.layers[:]
-    for old in old_layers:
-        if old.HasField("layer"):
-            raise UserError(f"net {net.name}: is of the form that Caffe used before 2014; "
-                            f"convert it with Caffe's upgrade_net_proto_text or upgrade_net_proto_binary first")
-        new = result.layer.add()
-        for field, content in old.ListFields():
-            if field.name == "type":
-                name = old.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number[content].name
-                if name == "NONE":
-                    raise UserError(f"layer {old.name}: has no type; correct the file")
-                new.type = _V1_NAMES[name.replace("_", "")]
-            elif field.name in ("blobs_lr", "weight_decay"):
-                _spread(new, "lr_mult" if field.name == "blobs_lr" else "decay_mult", content)
-            elif field.name not in new.DESCRIPTOR.fields_by_name or field.name in ("param", "blob_share_mode"):
-                raise UserError(f"layer {old.name}: its option {field.name!r} of the old format is not supported; "
-                                f"convert the file with Caffe's upgrade_net_proto_text or upgrade_net_proto_binary")
-            elif field.label == field.LABEL_REPEATED:
-                for item in content:
-                    (getattr(new, field.name).add().CopyFrom(item) if field.message_type
-                     else getattr(new, field.name).append(item))
-            elif field.message_type:
-                getattr(new, field.name).CopyFrom(content)
-            else:
-                setattr(new, field.name, content)
-    return result
-
-
-def _spread(layer: Any, name: str, values: Sequence[float]) -> None:
-    for number, value in enumerate(values):
-        while len(layer.param) <= number:
-            layer.param.add()
-        setattr(layer.param[number], name, value)
-
-
-# A network has millions of weights: these two pass them as bytes, since a Python object for each takes minutes.
-
-def _append_data(blob: Any, array: np.ndarray) -> None:
-    """Append to a BlobProto's ``data``, which is field 5, packed: tag 0x2A, length in bytes as varint, bytes."""
-    content = np.ascontiguousarray(array, "<f4").tobytes()
-    length, varint = len(content), bytearray()
-    while length > 0x7F:
-        varint.append(length & 0x7F | 0x80)
-        length >>= 7
-    varint.append(length)
-    blob.MergeFromString(b"\x2a" + bytes(varint) + content)
-
-
-def _data(blob: Any) -> np.ndarray:
-    """A BlobProto's ``data``, or else its ``double_data``, as float32."""
-    name, kind = ("data", "<f4") if len(blob.data) else ("double_data", "<f8")
-    alone = type(blob)()
-    alone.CopyFrom(blob)
-    for field, _ in blob.ListFields():
-        if field.name != name:
-            alone.ClearField(field.name)
-    alone.DiscardUnknownFields()
-    content = alone.SerializeToString()
-    size = np.dtype(kind).itemsize * len(getattr(blob, name))
-    return np.frombuffer(content, kind, offset=len(content) - size).astype(np.float32)
-
-
-def _array(blob: Any, layer_type: str, number: int) -> np.ndarray:
-    array = _data(blob)
-    shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
-    if _product(shape) != array.size:
-        raise UserError(f"blob {number} states the shape {shape} but holds {array.size} numbers")
-    if blob.HasField("shape"):
-        return array.reshape(shape)
-    legacy = array.reshape(shape)
-    if number == 0 and layer_type in ("Convolution", "Deconvolution"):
-        return legacy
-    if number == 0 and layer_type == "InnerProduct":
-        return legacy.reshape(legacy.shape[2:])
-    return legacy.reshape(-1)
 
 
 # -- Caffe's rules ---------------------------------------------------------------------------------------------
@@ -568,95 +296,3 @@ def _data_shapes(proto: Any) -> List[Optional[Shape]]:
     if len(shapes) == 1:
         shapes *= len(proto.top)
     return shapes + [None] * (len(proto.top) - len(shapes))
-
-
-def pooled_length(length: int, kernel: int, stride: int, pad: int = 0) -> int:
-    """Number of pooling windows along an axis in Caffe 1.0: rounded up, the last one clipped at the border."""
-    windows = math.ceil((length + 2 * pad - kernel) / stride) + 1
-    if pad and (windows - 1) * stride >= length + pad:
-        windows -= 1
-    return windows
-
-
-def _output_shapes(layer: Layer, shapes: List[Shape]) -> List[Shape]:
-    first = shapes[0]
-    if layer.type in ELEMENTWISE_TYPES:
-        return [first]
-    if layer.type in LOSS_TYPES:
-        return [()] * len(layer.outputs)
-    if layer.type in ("Split", "Silence"):
-        return [first] * len(layer.outputs)
-    if layer.type in ("Convolution", "Deconvolution"):
-        return [_convolved(layer, shape) for shape in shapes]
-    if layer.type == "Pooling":
-        if layer.proto.pooling_param.global_pooling:
-            return [first[:2] + (1, 1)]
-        geometry = layer.geometry
-        return [first[:2] + tuple(pooled_length(size, kernel, stride, pad) for size, kernel, stride, pad
-                                  in zip(first[2:], geometry.kernel, geometry.stride, geometry.pad))]
-    if layer.type == "InnerProduct":
-        axis = layer.proto.inner_product_param.axis % len(first)
-        return [first[:axis] + (layer.num_output,)]
-    if layer.type == "Concat":
-        axis = concat_axis(layer) % len(first)
-        return [first[:axis] + (sum(shape[axis] for shape in shapes),) + first[axis + 1:]]
-    if layer.type == "Eltwise":
-        return [first]
-    if layer.type == "Flatten":
-        options = layer.proto.flatten_param
-        start, stop = options.axis % len(first), options.end_axis % len(first)
-        return [first[:start] + (_product(first[start:stop + 1]),) + first[stop + 1:]]
-    if layer.type == "Crop":
-        axis = layer.proto.crop_param.axis % len(first)
-        return [first[:axis] + shapes[1][axis:]]
-    if layer.type == "Slice":
-        options = layer.proto.slice_param
-        axis = (options.axis if options.HasField("axis") else options.slice_dim) % len(first)
-        points = list(options.slice_point) or [first[axis] * number // len(layer.outputs)
-                                               for number in range(1, len(layer.outputs))]
-        edges = [0] + points + [first[axis]]
-        return [first[:axis] + (after - before,) + first[axis + 1:] for before, after in zip(edges, edges[1:])]
-    if layer.type == "Reshape":
-        return [_reshaped(layer, first)]
-    raise UserError(f"layer {layer.name}: layers of type {layer.type} are not understood here")
-
-
-def _convolved(layer: Layer, shape: Shape) -> Shape:
-    """Shape of a convolution's or deconvolution's top, by Caffe's ``compute_output_shape``."""
-    geometry = layer.geometry
-    if len(shape) != 4:
-        raise UserError(f"layer {layer.name}: needs an input of four axes, not {shape}; correct the prototxt")
-    spatial = []
-    for size, kernel, stride, pad, dilation in zip(shape[2:], geometry.kernel, geometry.stride, geometry.pad,
-                                                   geometry.dilation):
-        extent = dilation * (kernel - 1) + 1
-        spatial.append(stride * (size - 1) + extent - 2 * pad if layer.type == "Deconvolution"
-                       else (size + 2 * pad - extent) // stride + 1)
-    if min(spatial) < 1:
-        raise UserError(f"layer {layer.name}: its kernel is larger than its {shape[2]}x{shape[3]} input")
-    if shape[1] % geometry.group or layer.num_output % geometry.group:
-        raise UserError(f"layer {layer.name}: its {geometry.group} groups do not divide its {shape[1]} inputs and "
-                        f"{layer.num_output} outputs; correct the prototxt")
-    return (shape[0], layer.num_output) + tuple(spatial)
-
-
-def _reshaped(layer: Layer, shape: Shape) -> Shape:
-    """Shape of a Reshape layer's top: 0 copies a length, -1 takes what is left."""
-    options = layer.proto.reshape_param
-    start = options.axis if options.axis >= 0 else len(shape) + 1 + options.axis
-    stop = len(shape) if options.num_axes == -1 else start + options.num_axes
-    middle = [shape[start + number] if length == 0 else length for number, length in enumerate(options.shape.dim)]
-    if -1 in middle:
-        known = _product([length for length in middle if length != -1])
-        middle[middle.index(-1)] = _product(shape[start:stop]) // known
-    return shape[:start] + tuple(middle) + shape[stop:]
-
-
-def concat_axis(layer: Layer) -> int:
-    """Axis of a Concat layer."""
-    options = layer.proto.concat_param
-    return options.concat_dim if options.HasField("concat_dim") else options.axis
-
-
-def _product(numbers: Sequence[int]) -> int:
-    return int(np.prod(numbers, dtype=np.int64)) if len(numbers) else 1

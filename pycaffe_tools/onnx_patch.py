@@ -13,7 +13,8 @@ import numpy as np
 
 from .engines.onnx_printer import IR_VERSION, OPSET
 from .errors import UserError
-from .netgraph import Layer, NetGraph
+from .layers import Layer
+from .netgraph import NetGraph
 
 
 def patch_model(graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]], name: str) -> Any:

@@ -20,7 +20,8 @@ import numpy as np
 
 from .caffe_runtime import load_net
 from .errors import UserError
-from .netgraph import Layer, NetGraph, Value
+from .layers import Layer, Value
+from .netgraph import NetGraph
 
 TIE = 1e-7
 """Relative difference below which two losses count as equal; the lowest feature number is taken then."""

@@ -21,7 +21,8 @@ from .commandline import OPTIONS, run
 from .errors import UserError
 from .files import PathLike, atomic_directory, refuse_existing, sha256, write_json
 from .model import Model, finish_model, open_model
-from .netgraph import NetGraph, read_net, read_weights
+from .caffemodel import read_weights
+from .netgraph import NetGraph, read_net
 from .ordering import CRITERIA, Ordering, Sample, bytes_of, draw_sample, order_layer, prunable_layers
 from .patches import Database, open_database
 from .surgery import prove, remove_features, write_files

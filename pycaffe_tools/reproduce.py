@@ -29,6 +29,8 @@ from .reproduction import DATA_SETS, SCALES, STAGES, Node, plan
 from .run_store import RunStore
 
 POLL = 0.1
+TRUST = 120.0
+"""Seconds of measured work at which estimates of the plan and measurements count alike."""
 
 
 class Outcome(NamedTuple):
@@ -123,7 +125,7 @@ class Runner:
         self.skipped = [node.name for node in self.nodes if node.name in self.done]
         self.failed: Dict[str, str] = {}
         self.running: List[_Running] = []
-        self._measured = [1e-9, 1e-9]
+        self._measured = [0.0, 0.0]
 
     def run(self) -> Outcome:
         """Run what is not done; returns when nothing more can be run."""
@@ -197,7 +199,8 @@ class Runner:
         at_work = {running.node.name: running.seconds for running in self.running}
         left = sum(max(node.seconds - at_work.get(node.name, 0), 0) for node in self.nodes
                    if node.name not in self.done and node.name not in self.failed)
-        factor = self._measured[0] / self._measured[1] if self._measured[1] > 1 else 1.0
+        # The first nodes are short and say little, so the estimate gets some weight.
+        factor = (self._measured[0] + TRUST) / (self._measured[1] + TRUST)
         return f"about {duration(left * factor / self.processes)} left" if left else "nothing left"
 
 

@@ -31,7 +31,9 @@ from .channels import PRUNABLE_TYPES, Channels, propagate
 from .commandline import OPTIONS, run
 from .errors import UserError
 from .files import PathLike, atomic_directory, read_json, refuse_existing
-from .netgraph import DATA_TYPES, LOSS_TYPES, NetGraph, read_net, read_weights, upgraded, write_net, write_weights
+from .caffemodel import read_weights, upgraded, write_weights
+from .layers import DATA_TYPES, LOSS_TYPES, Layer
+from .netgraph import NetGraph, read_net, write_net
 
 TOLERANCE = 1e-5
 """Largest difference between the masked and the slim net, relative to the largest value of the blob."""
@@ -67,7 +69,7 @@ def remove_features(net: NetGraph, weights: Weights, keep: Mapping[str, Sequence
     Parameters
     ----------
     net : the net, with the shape of its input (a deploy prototxt).
-    weights : blobs by layer name, as from :func:`pycaffe_tools.netgraph.read_weights`; untouched.
+    weights : blobs by layer name, as from :func:`pycaffe_tools.caffemodel.read_weights`; untouched.
         What they hold for layers that the net has not is left out.
     keep : for each layer to be pruned, the indexes of the features that stay,
         in any order (the features stay in the original order); layers not named keep all.

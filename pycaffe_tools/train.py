@@ -21,7 +21,8 @@ from .caffe_schema import parse_prototxt, read_prototxt, to_text
 from .commandline import OPTIONS, run
 from .errors import UserError
 from .files import PathLike, read_json, refuse_existing, sha256, write_json, write_text
-from .netgraph import NetGraph, read_net, read_weights, write_net
+from .caffemodel import read_weights
+from .netgraph import NetGraph, read_net, write_net
 from .patches import Database, lists, open_database
 from .progress import Progress
 from .validation import validate, versions

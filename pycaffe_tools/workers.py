@@ -137,7 +137,8 @@ def serve(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)    # Ctrl-C reaches the parent too, which ends its workers
     from . import engines
     from .model import Normalisation
-    from .netgraph import read_net, read_weights
+    from .caffemodel import read_weights
+    from .netgraph import read_net
 
     try:
         settings = connection.recv()

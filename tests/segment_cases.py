@@ -5,7 +5,8 @@ import pytest
 
 from pycaffe_tools import engines, model, networks
 from pycaffe_tools.caffe_runtime import random_weights
-from pycaffe_tools.netgraph import read_net, write_weights
+from pycaffe_tools.caffemodel import write_weights
+from pycaffe_tools.netgraph import read_net
 from pycaffe_tools.volumes import PixelSize, create_volume
 
 COUNTS = {"c1": 4, "c2": 3, "c3": 3, "fc4": 5}

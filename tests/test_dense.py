@@ -11,7 +11,8 @@ from pycaffe_tools.dense import cli
 from pycaffe_tools.dense_plan import make_plan
 from pycaffe_tools.dense_steps import Combine, Convolve
 from pycaffe_tools.errors import UserError
-from pycaffe_tools.netgraph import write_net, write_weights
+from pycaffe_tools.caffemodel import write_weights
+from pycaffe_tools.netgraph import write_net
 
 SEEDS = range(40)
 

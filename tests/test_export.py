@@ -15,7 +15,8 @@ from pycaffe_tools.commandline import _exit_code
 from pycaffe_tools.errors import UserError
 from pycaffe_tools.export import TOLERANCE, check, cli, export, onnx_of, run_model
 from pycaffe_tools.model import DEPLOY, WEIGHTS, finish_model
-from pycaffe_tools.netgraph import write_net, write_weights
+from pycaffe_tools.caffemodel import write_weights
+from pycaffe_tools.netgraph import write_net
 from pycaffe_tools.onnx_patch import patch_model
 
 from .conftest import ROOT

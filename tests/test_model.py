@@ -8,7 +8,8 @@ import pytest
 from pycaffe_tools import networks
 from pycaffe_tools.errors import UserError
 from pycaffe_tools.model import Normalisation, finish_model, open_model
-from pycaffe_tools.netgraph import NetGraph, write_weights
+from pycaffe_tools.caffemodel import write_weights
+from pycaffe_tools.netgraph import NetGraph
 from pycaffe_tools.caffe_schema import parse_prototxt
 
 COUNTS = {"c1": 2, "c2": 2, "c3": 2, "fc4": 2}

@@ -14,7 +14,9 @@ from pycaffe_tools import networks
 from pycaffe_tools.caffe_runtime import load_net, random_weights
 from pycaffe_tools.caffe_schema import parse_prototxt, read_prototxt, schema, to_text
 from pycaffe_tools.errors import UserError
-from pycaffe_tools.netgraph import NetGraph, pooled_length, read_net, read_weights, upgraded, write_net, write_weights
+from pycaffe_tools.caffemodel import read_weights, upgraded, write_weights
+from pycaffe_tools.layers import pooled_length
+from pycaffe_tools.netgraph import NetGraph, read_net, write_net
 
 ROOT = Path(__file__).resolve().parent.parent
 

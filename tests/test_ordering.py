@@ -19,7 +19,8 @@ from pycaffe_tools.caffe_runtime import random_weights
 from pycaffe_tools.criteria import scores
 from pycaffe_tools.errors import UserError
 from pycaffe_tools.model import finish_model
-from pycaffe_tools.netgraph import write_net, write_weights
+from pycaffe_tools.caffemodel import write_weights
+from pycaffe_tools.netgraph import write_net
 from pycaffe_tools.oracle import PlainOracle, without_features
 from pycaffe_tools.ordering import (Sample, bytes_of, cli, draw_sample, order_layer, prunable_layers, read_below,
                                     read_ordering)

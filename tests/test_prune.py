@@ -17,7 +17,8 @@ from pycaffe_tools.budget import counts_at, parse_counts, tolerances, within_acc
 from pycaffe_tools.caffe_runtime import forward_patches, load_net, random_weights  # noqa: E402
 from pycaffe_tools.errors import UserError  # noqa: E402
 from pycaffe_tools.model import finish_model, open_model  # noqa: E402
-from pycaffe_tools.netgraph import read_net, read_weights, write_weights  # noqa: E402
+from pycaffe_tools.caffemodel import read_weights, write_weights  # noqa: E402
+from pycaffe_tools.netgraph import read_net  # noqa: E402
 from pycaffe_tools.ordering import Ordering, Step, draw_sample  # noqa: E402
 from pycaffe_tools.prune import Pruner, write_pruned  # noqa: E402
 

@@ -1,6 +1,5 @@
 """Removing features changes nothing but the zeros: the masked and the slim net are one function, in real Caffe."""
 
-import json
 import re
 import signal
 import subprocess
@@ -15,7 +14,8 @@ from pycaffe_tools.caffe_runtime import load_net, random_weights
 from pycaffe_tools.caffe_schema import parse_prototxt, read_prototxt
 from pycaffe_tools.channels import propagate
 from pycaffe_tools.errors import UserError
-from pycaffe_tools.netgraph import NetGraph, read_net, read_weights, write_net, write_weights
+from pycaffe_tools.caffemodel import read_weights, write_weights
+from pycaffe_tools.netgraph import NetGraph, read_net, write_net
 from pycaffe_tools.surgery import (TOLERANCE, mask_features, open_deploy, prove, remove_features, slim_prototxt, verify,
                                    write_surgery)
 
