@@ -135,7 +135,7 @@ _SMALL = Scale(60_000, 6_000, 600, 200, 0.0005, 1, 8, 128, ALL, (1, 2, 3), ("N6"
                # N7 has most to learn again, and an iteration of it costs a sixth of one of N.
                (("N7", 600),))
 _SECOND = dict(nets=("N6", "N7"), seeds=(1,), seeded=(), controls=())
-_TINY = Scale(256, 64, 4, 2, 0.0005, 1, 1, 16, ("N7",), (1,), (), ("N7",), False, (),
+_TINY = Scale(256, 64, 2, 1, 0.0005, 1, 1, 16, ("N7",), (1,), (), ("N7",), False, (),
               ("--patches", "64", "--dense-tile", "32", "--repetitions", "1"))
 SCALES: Dict[str, Dict[str, Scale]] = {
     "full": {"epfl": _FULL, "vnc": _FULL._replace(**_SECOND), "synthetic": _FULL},

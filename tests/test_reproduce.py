@@ -1,0 +1,235 @@
+"""The reproduction's plan, its store and its runner: what has to be run, what is done, and going on after a kill."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pycaffe_tools import networks
+from pycaffe_tools.collect import collect_plan
+from pycaffe_tools.errors import UserError
+from pycaffe_tools.reproduce import Runner, describe, table, up_to
+from pycaffe_tools.reproduction import DATA_SETS, SCALES, STAGES, Node, plan
+from pycaffe_tools.run_store import RunStore
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+# -- the plan --------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("data_set", DATA_SETS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_run_comes_after_what_it_needs(data_set, scale):
+    seen = set()
+    for node in plan(data_set, scale):
+        assert set(node.needs) <= seen and node.name not in seen and node.seconds > 0
+        assert node.output.split("/")[0].split(".")[0] == node.name, "a run may only write under its own name"
+        needed = [other for other in plan(data_set, scale) if other.name in node.needs]
+        assert all(STAGES.index(other.stage) <= STAGES.index(node.stage) for other in needed)
+        seen.add(node.name)
+
+
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_the_main_set_has_all_of_table_2_and_its_controls(scale):
+    names = {node.name for node in plan("epfl", scale)}
+    for net in networks.NAMES[1:]:
+        for criterion in ("loss", "apoz", "l1"):
+            assert {f"{net}-{criterion}-s1", f"{net}-{criterion}-s1-pruned"} <= names
+    for seed in (1, 2, 3):
+        assert {f"N-s{seed}", f"N6-loss-s{seed}", f"N7-loss-s{seed}", f"N7-apoz-s{seed}", f"N7-l1-s{seed}"} <= names
+    for net in ("N6", "N7"):
+        assert {f"{net}-random-s1", f"{net}-scratch-s1", f"{net}-scratch-s1-trained"} <= names
+    assert {"N-s1-again", "N-second-s1", "darkness-main", "darkness-second", "timing", "segment-N-s1"} <= names
+
+
+def test_the_second_set_has_n_n6_and_n7_with_one_seed():
+    models = [node for node in plan("vnc", "small") if node.kind == "model"]
+    assert {node.facts["network"] for node in models} == {"N", "N6", "N7"}
+    assert {node.facts["seed"] for node in models} == {1}
+
+
+def iterations(node):
+    command = node.commands[0]
+    return int(command[command.index("--max-iter") + 1])
+
+
+def test_small_trains_at_most_a_thousand_iterations():
+    trainings = [node for data_set in ("epfl", "vnc") for node in plan(data_set, "small")
+                 if node.commands[0][0] == "train"]
+    assert trainings and max(map(iterations, trainings)) <= 1000
+
+
+def test_full_is_the_papers_numbers_and_the_committed_solvers():
+    nodes = plan("epfl", "full")
+    patches = nodes[0].commands[0]
+    assert patches[patches.index("--train") + 1] == patches[patches.index("--val") + 1] == "300000"
+    assert not any("--max-iter" in node.commands[0] or "--base-lr" in node.commands[0] for node in nodes)
+
+
+def test_all_of_one_network_are_retrained_alike():
+    """Whatever chose the features, iterations and learning rate are the same: else the criteria are not compared."""
+    retrained = [node.facts for node in plan("epfl", "small") if node.facts.get("step") == "retrained"]
+    for net in networks.NAMES:
+        assert len({(facts["iterations"], facts["base_lr"]) for facts in retrained if facts["network"] == net}) == 1
+
+
+def test_training_and_validation_share_no_slice_and_no_neighbour():
+    from pycaffe_tools.commandline import parse_slices
+    for name, count in (("epfl", 27), ("vnc", 14)):
+        data = DATA_SETS[name]
+        val = parse_slices(data.val_slices, count)
+        train = sorted(set(parse_slices(data.slices, count)) - set(val))
+        assert set(data.shown) <= set(val)
+        if name == "vnc":
+            assert min(val) - max(train) == 2       # one section between them
+        else:
+            # Groups of the data's description: a group is in one of the two.
+            for group in (range(0, 8), range(8, 13), range(13, 16), [16], range(17, 20), [20], [21], [22], range(23, 27)):
+                assert set(group) <= set(val) or set(group) <= set(train)
+
+
+def test_only_data_under_a_licence_shows_its_micrographs():
+    assert DATA_SETS["epfl"].licence is None and "NonCommercial" in DATA_SETS["vnc"].licence
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(UserError, match="epfl, vnc, synthetic"):
+        plan("cremi", "small")
+    with pytest.raises(UserError, match="full, small"):
+        plan("epfl", "huge")
+
+
+# -- the runner, on commands that take a moment ----------------------------------------------------------------
+
+def darkness(name, database, needs=(), **more):
+    """A node that really computes, without Caffe."""
+    command = ("darkness", str(database), "-o", "{runs}/" + name + ".json", "--force")
+    return Node(name, "data", "baseline", (command,), f"{name}.json", tuple(needs), 1.0, {}, **more)
+
+
+def run_all(nodes, root, results, **options):
+    with RunStore(root / "synthetic-tiny", root) as store:
+        return Runner(nodes, store, results, 2, say=lambda line: None, **options).run()
+
+
+def test_a_failure_stops_what_needs_it_and_nothing_else(database, tmp_path):
+    good = database.directory
+    nodes = [darkness("bad", tmp_path / "nowhere"), darkness("after-bad", good, ["bad"]), darkness("a", good),
+             darkness("after-a", good, ["a"])]
+    outcome = run_all(nodes, tmp_path, tmp_path / "results")
+    assert sorted(outcome.completed) == ["a", "after-a"] and outcome.blocked == ["after-bad"]
+    assert list(outcome.failed) == ["bad"] and "patches.json" in outcome.failed["bad"]
+    assert "bad failed: error:" in "\n".join(table(outcome))
+    # Put right, the same command does what is missing.
+    (tmp_path / "nowhere").symlink_to(good)
+    outcome = run_all(nodes, tmp_path, tmp_path / "results")
+    assert (sorted(outcome.completed), sorted(outcome.skipped)) == (["after-bad", "bad"], ["a", "after-a"])
+
+
+def test_what_changed_is_made_again_with_all_that_depends_on_it(database, tmp_path):
+    nodes = [darkness("a", database.directory), darkness("b", database.directory, ["a"]),
+             darkness("c", database.directory)]
+    run_all(nodes, tmp_path, tmp_path / "results")
+    assert run_all(nodes, tmp_path, tmp_path / "results").completed == []
+    output = tmp_path / "synthetic-tiny" / "a.json"
+    output.write_text(output.read_text() + "\n")
+    outcome = run_all(nodes, tmp_path, tmp_path / "results")
+    assert sorted(outcome.completed) == ["a", "b"] and outcome.skipped == ["c"]
+
+
+def test_other_commands_are_refused_until_they_are_to_be_redone(database, tmp_path):
+    node = darkness("a", database.directory)
+    run_all([node], tmp_path, tmp_path / "results")
+    other = node._replace(commands=(node.commands[0] + ("--force",),))
+    with pytest.raises(UserError, match="a was made there by other commands .* --redo"):
+        run_all([other], tmp_path, tmp_path / "results")
+    assert run_all([other], tmp_path, tmp_path / "results", redo=True).completed == ["a"]
+
+
+def test_one_store_has_one_runner(tmp_path, monkeypatch):
+    monkeypatch.setattr("pycaffe_tools.run_store.PATIENCE", 0.3)
+    with RunStore(tmp_path, tmp_path):
+        with pytest.raises(UserError, match="another reproduction is working"):
+            RunStore(tmp_path, tmp_path).__enter__()
+
+
+def order_of_events(nodes, root):
+    events = []
+    with RunStore(root / "synthetic-tiny", root) as store:
+        Runner(nodes, store, root / "results", 2, say=events.append).run()
+    return [tuple(re.search(r"\] (started|done) +(\S+)", line).groups()) for line in events]
+
+
+def test_locks_and_measurements_keep_others_away(database, tmp_path):
+    good = database.directory
+    events = order_of_events([darkness("a", good, locks=("x",)), darkness("b", good, locks=("x",)),
+                              darkness("time", good, alone=True), darkness("c", good)], tmp_path)
+    assert events.index(("started", "b")) > events.index(("done", "a"))
+    alone = events.index(("started", "time"))
+    assert events[alone + 1] == ("done", "time")
+    assert {name for what, name in events[:alone] if what == "started"} == \
+        {name for what, name in events[:alone] if what == "done"}
+
+
+def test_stages_are_the_plan_up_to_there(tmp_path):
+    nodes = plan("epfl", "small")
+    assert {node.stage for node in up_to(nodes, "prune")} == {"data", "train", "prune"}
+    assert up_to(nodes, "segment") == nodes
+    lines = describe(nodes, RunStore(tmp_path / "epfl-small", tmp_path), 2)
+    assert len(lines) == len(nodes) + 1 and "on 2 cores" in lines[-1] and lines[0].startswith("to do")
+    assert not (tmp_path / "epfl-small").exists(), "a dry run writes nothing"
+
+
+def test_the_account_of_the_whole_names_no_folder_of_this_machine(tmp_path):
+    collect_plan(plan("epfl", "small"), RunStore(tmp_path / "runs" / "epfl-small", tmp_path / "em"), tmp_path / "results")
+    text = (tmp_path / "results" / "logs" / "plan.json").read_text()
+    assert str(tmp_path) not in text and "{runs}/N-s1" in text and "{em}/epfl_raw.tif" in text
+
+
+# -- everything once -------------------------------------------------------------------------------------------
+
+@pytest.mark.caffe
+def test_killed_at_any_moment_the_same_command_goes_on_to_the_end(tmp_path):
+    """The whole pipeline, tiny, on a synthetic volume: killed twice, finished, and reported."""
+    from pycaffe_tools.synth import write_synthetic
+    write_synthetic(tmp_path / "em", slices=3, size=128, seed=0)
+    command = [sys.executable, "-m", "pycaffe_tools.reproduce", "synthetic", "--scale", "tiny", "--em",
+               str(tmp_path / "em"), "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    done = tmp_path / "runs" / "synthetic-tiny" / "done"
+    for number in (2, 6):
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 300
+        while process.poll() is None and len(list(done.glob("*.json"))) < number and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(1)       # into the middle of the next run
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    finished = {path.name: path.stat().st_mtime_ns for path in done.glob("*.json")}
+    assert len(finished) >= 6
+    completed = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert completed.returncode == 0, completed.stderr
+    assert all((done / name).stat().st_mtime_ns == changed for name, changed in finished.items()), "done was done again"
+
+    nodes = plan("synthetic", "tiny")
+    logs = tmp_path / "results" / "synthetic" / "logs"
+    assert {path.stem for path in (logs / "nodes").glob("*.json")} == {node.name for node in nodes}
+    n7 = json.loads((logs / "nodes" / "N7-loss-s1.json").read_text())
+    assert n7["result"]["parameters"] == 18_462 and 0 <= n7["result"]["validation"]["accuracy"] <= 1
+    assert len(n7["code"]["sources_sha256"]) == 64 and n7["seconds"] > 0
+    ordering = json.loads((logs / "orderings" / "N7-loss-s1-pruned.json").read_text())
+    assert [len(layer["order"]) for layer in ordering["layers"].values()] == [70, 55, 40, 190]
+    assert (logs / "crops" / "N-s1.png").is_file() and (logs / "training" / "N-s1.csv").is_file()
+    for path in logs.rglob("*"):
+        if path.suffix in (".json", ".csv", ".txt"):
+            assert str(tmp_path) not in path.read_text(), f"{path} names a folder of this machine"
+    assert max(path.stat().st_size for path in logs.rglob("*")) < 2_000_000
+
+    report = subprocess.run([sys.executable, "-m", "pycaffe_tools.report", str(tmp_path / "results" / "synthetic")],
+                            cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert report.returncode == 0 and "runs are not done" not in (logs.parent / "report.md").read_text()
