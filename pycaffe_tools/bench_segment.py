@@ -45,8 +45,6 @@ from .networks import NAMES, SLICE_SHAPE, TABLE_1, deploy_prototxt
 from .tiles import even_tile, grid
 
 WAYS = ("patch", "caffe", "onnxruntime", "inexact")
-BYTES_PER_PROCESS = 900_000_000
-
 _ROUNDS = 3
 _SAMPLE = (8, 64)
 """Patches of one call of the patch engine."""
@@ -134,7 +132,7 @@ def _tile(way: str, graph: NetGraph) -> Tuple[int, int]:
     if way == "patch":
         return _SAMPLE
     engine = "onnxruntime" if way == "inexact" else way
-    return even_tile(engines.best_tile(engine, graph, BYTES_PER_PROCESS), SLICE_SHAPE)
+    return even_tile(engines.best_tile(engine, graph, engines.USEFUL_BYTES), SLICE_SHAPE)
 
 
 def _per_call(turns: Sequence[_Turn]) -> _Turn:

@@ -32,6 +32,9 @@ from ..netgraph import NetGraph
 Weights = Mapping[str, Sequence[np.ndarray]]
 Tile = Tuple[int, int]
 
+USEFUL_BYTES = 900_000_000
+"""Memory of a process beyond which a larger tile gains only a few hundredths of the time."""
+
 MEMBRANE = 1
 """Channel of the net's output that is the probability of membrane."""
 
@@ -152,7 +155,7 @@ def predicted_bytes(name: str, graph: NetGraph, tile: Tile, threads: int = 1) ->
 def best_tile(name: str, graph: NetGraph, max_bytes: int) -> Tile:
     """The tile that gives the best speed within ``max_bytes`` of memory for one process.
 
-    Larger tiles compute their halo less often, up to a size beyond which nothing is gained.
+    Larger tiles compute their halo less often; more than ``USEFUL_BYTES`` are not taken for that.
 
     Raises
     ------
@@ -160,7 +163,7 @@ def best_tile(name: str, graph: NetGraph, max_bytes: int) -> Tile:
     """
     module = _module(name)
     for side in module.TILE_SIDES:
-        if predicted_bytes(name, graph, (side, side)) <= max_bytes:
+        if predicted_bytes(name, graph, (side, side)) <= min(max_bytes, USEFUL_BYTES):
             return side, side
     least = predicted_bytes(name, graph, (module.TILE_SIDES[-1],) * 2)
     raise UserError(f"engine {name}: needs at least {-(-least // 10**6)}M of memory for one process of net "

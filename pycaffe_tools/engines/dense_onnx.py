@@ -13,7 +13,8 @@ from ..netgraph import NetGraph
 from . import Engine, Tile, Weights
 from .onnx_printer import BLOCK, dense_model
 
-TILE_SIDES = (320, 256, 224, 192, 160, 128, 112, 96, 80, 64, 48, 32, 16)
+# Beyond 256 the halo shrinks, but so does the part of the maps that stays in the processor's cache.
+TILE_SIDES = (256, 224, 192, 160, 128, 112, 96, 80, 64, 48, 32, 16)
 
 # Measured with ONNX Runtime 1.19.2 (tests/test_engines.py holds the formula against a fresh measurement): the
 # process with its libraries, and what the runtime's buffers take over the maps that are alive at one time.
