@@ -166,6 +166,8 @@ def best_tile(name: str, graph: NetGraph, max_bytes: int) -> Tile:
         if predicted_bytes(name, graph, (side, side)) <= min(max_bytes, USEFUL_BYTES):
             return side, side
     least = predicted_bytes(name, graph, (module.TILE_SIDES[-1],) * 2)
+    if least <= max_bytes:
+        return (module.TILE_SIDES[-1],) * 2
     raise UserError(f"engine {name}: needs at least {-(-least // 10**6)}M of memory for one process of net "
                     f"{graph.name}, more than the {max_bytes // 10**6}M there are; allow more, or use fewer workers")
 
