@@ -23,7 +23,7 @@ import click
 import numpy as np
 
 from .caffe_runtime import random_weights
-from .commandline import OPTIONS, run
+from .commandline import OPTIONS, parse_size, run
 from .errors import UserError
 from .fast_oracle import FastOracle
 from .files import write_json
@@ -31,7 +31,7 @@ from .incremental import obstacle
 from .netgraph import NetGraph
 from .oracle import Task
 from .oracle_workers import RemotePart, Usage
-from .ordering import Sample, Weights, bytes_of, draw_sample, prunable_layers
+from .ordering import Sample, Weights, draw_sample, prunable_layers
 
 
 class Plain(NamedTuple):
@@ -223,7 +223,7 @@ def cli(model_dir, data_dir, layers, batches, batch_size, seed, candidates, max_
     rows: List[Row] = []
     for layer in layers or prunable_layers(graph):
         click.echo(f"{layer} ...", err=True)
-        rows.append(measure(graph, weights, layer, sample, candidates, bytes_of(max_memory)))
+        rows.append(measure(graph, weights, layer, sample, candidates, parse_size(max_memory)))
     click.echo(table(rows, len(sample.rows)))
     if output is not None:
         write_json(output, as_json(rows, len(sample.rows)))

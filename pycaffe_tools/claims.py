@@ -109,6 +109,12 @@ UNCERTAINTY = ("The uncertainty of a difference of accuracies is its standard de
                "have one seed the binomial standard error on the validation patches stands in.")
 """How accuracies get their uncertainty, for readers."""
 
+def _only(figures: Sequence[Figure], wanted: int) -> str:
+    """Says so where a claim about several networks is judged on fewer."""
+    names = ", ".join(figure.name for figure in figures)
+    return f"; judged on {names} alone" if 0 < len(figures) < wanted else ""
+
+
 KEPT_LIMIT = 0.3
 LOSS_RANGE = (1.5, 2.5)
 COMPETITIVE_LIMIT = 0.4
@@ -122,7 +128,7 @@ def keeps_accuracy(reference: Accuracies, nets: Mapping[str, Accuracies], patche
                    against: str = "N") -> Claim:
     """N1 to N6 lose at most 0.3 points ("at the cost of at most 0.3% accuracy"), rounded to a tenth."""
     figures = differences({name: reference for name in nets}, nets, patches)
-    return Claim(key, f"N1 to N6 lose at most {KEPT_LIMIT} points of accuracy against {against}",
+    return Claim(key, f"N1 to N6 lose at most {KEPT_LIMIT} points of accuracy against {against}{_only(figures, 6)}",
                  f"accuracy of {against} less that of each of N1 to N6 (loss criterion, retrained) is at most "
                  f"{KEPT_LIMIT} points, rounded to a tenth", judge(figures, high=KEPT_LIMIT, digits=1), figures)
 
@@ -140,7 +146,8 @@ def is_competitive(loss: Mapping[str, Accuracies], sparsity: Mapping[str, Accura
                    reading: str) -> Claim:
     """The loss criterion is competitive with sparsity ("competitive (and in some cases even better)")."""
     figures = differences(loss, sparsity, patches)
-    return Claim(f"competitive-{reading}", f"pruning by loss is competitive with pruning by sparsity ({reading})",
+    return Claim(f"competitive-{reading}", f"pruning by loss is competitive with pruning by sparsity ({reading})"
+                 f"{_only(figures, 7)}",
                  f"accuracy by loss less accuracy by {reading} is at least -{COMPETITIVE_LIMIT} points for each of N1 to "
                  f"N7, rounded to a tenth", judge(figures, low=-COMPETITIVE_LIMIT, digits=1), figures)
 
@@ -169,10 +176,11 @@ def is_faster(slow: Tuple[float, float], fast: Tuple[float, float], repetitions:
                  f"times is from that", judge(figures, low=SPEED_UP), figures)
 
 
-def layers_differ(rises: Sequence[Mapping[str, float]]) -> Claim:
+def layers_differ(rises: Sequence[Mapping[str, float]], shares: Sequence[float] = (0.5,)) -> Claim:
     """Loss curves are steeper in some layers ("the steepness of the curves is different across all layers").
 
-    ``rises`` holds for each seed the rise of the loss by layer when half of its features are discarded.
+    ``rises`` holds, for each seed and each of ``shares``, the rise of the loss
+    by layer when that share of its features is discarded.
     """
     ratios = []
     for rise in rises:
@@ -180,8 +188,9 @@ def layers_differ(rises: Sequence[Mapping[str, float]]) -> Claim:
         ratios.append(max(bounded) / min(bounded))
     figures = [Figure("steepest / flattest layer", mean(ratios), stdev(ratios) if len(ratios) > 1 else 0.0,
                       len(ratios))] if ratios else []
+    places = ", ".join(f"{100 * share:.0f} %" for share in shares)
     return Claim("steepness", "loss curves are steeper in some layers than in others (Figure 3)",
-                 f"rise of the training loss when half of a layer's features are discarded: the largest among the layers "
+                 f"rise of the training loss when a share of a layer's features is discarded: the largest among the layers "
                  f"over the smallest is at least {STEEPNESS_RATIO:g}, where a rise below {LEAST_RISE} counts as "
-                 f"{LEAST_RISE}; the uncertainty is the standard deviation over the seeds",
+                 f"{LEAST_RISE}; mean and standard deviation over the seeds and shares of {places}",
                  judge(figures, low=STEEPNESS_RATIO), figures)

@@ -10,6 +10,7 @@ Exit codes: 0 done; 1 the sentence says why not; 2 wrong usage; 130 interrupted.
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from typing import List, NoReturn, Optional, Tuple
 
@@ -120,3 +121,29 @@ def _one_range(part: str, count: int, option: str) -> Tuple[int, int]:
     except ValueError:
         raise UserError(f"{option} {part}: not a slice or a range of slices; "
                         f"write for example 0:4 or 0:4,9") from None
+
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+          "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``800M``, ``2G``, ``1.5GiB``; K, M, G, T are powers of 1000.
+
+    Raises
+    ------
+    UserError : not of that form.
+    """
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMGT]?I?)B?", text.strip().upper())
+    if match is None or match[2] not in _UNITS or float(match[1]) <= 0:
+        raise UserError(f"--max-memory {text}: not an amount of memory; write for example 800M or 2G")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def size_text(count: float) -> str:
+    """Bytes as :func:`parse_size` reads them, rounded up.
+
+    >>> size_text(812_000_001)
+    '813M'
+    """
+    return f"{-(-int(count) // 10**6)}M"

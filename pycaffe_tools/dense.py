@@ -13,14 +13,13 @@ from typing import NamedTuple, Optional, Tuple
 import click
 
 from .caffe_runtime import check_weights
-from .commandline import OPTIONS, run
+from .commandline import OPTIONS, parse_size, run
 from .dense_plan import kernels, make_plan
 from .engines import MEMBRANE, best_tile, halo, predicted_bytes
 from .engines.caffe_printer import OUTPUT, dense_net, dense_weights
 from .engines.dense_caffe import rounded_tile
 from .errors import UserError
 from .files import PathLike, atomic_directory
-from .memory import parse_size
 from .caffemodel import read_weights, write_weights
 from .netgraph import NetGraph, read_net, write_net
 from .tiles import parse_tile

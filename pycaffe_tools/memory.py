@@ -8,18 +8,15 @@ engine predicts for a tile).
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from . import engines
+from .commandline import size_text
 from .errors import UserError
 from .netgraph import NetGraph
 from .slice_queue import slices_in_memory
 from .tiles import Pair, even_tile, grid
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
-          "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 PATCH_TILE = 64
 """Side of a tile for patch by patch, where a larger one saves nothing and progress would come in minutes."""
@@ -31,28 +28,6 @@ _OWN_STEP = 32_000_000
 
 BYTES_PER_WORKER = 10**9
 """Memory that a worker may take where the user does not say, see :func:`default_limit`."""
-
-
-def parse_size(text: str) -> int:
-    """Bytes of ``800M``, ``2G``, ``1.5GiB``; K, M, G, T are powers of 1000.
-
-    Raises
-    ------
-    UserError : not of that form.
-    """
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMGT]?I?)B?", text.strip().upper())
-    if match is None or match[2] not in _UNITS or float(match[1]) <= 0:
-        raise UserError(f"--max-memory {text}: not an amount of memory; write for example 800M or 2G")
-    return int(float(match[1]) * _UNITS[match[2]])
-
-
-def size_text(count: float) -> str:
-    """Bytes as :func:`parse_size` reads them, rounded up.
-
-    >>> size_text(812_000_001)
-    '813M'
-    """
-    return f"{-(-int(count) // 10**6)}M"
 
 
 def cores() -> int:

@@ -22,7 +22,7 @@ import click
 import numpy as np
 
 from .caffe_schema import to_text
-from .commandline import OPTIONS, run
+from .commandline import OPTIONS, parse_size, run
 from .errors import UserError
 from .files import PathLike, read_json, refuse_existing, write_json
 from .netgraph import NetGraph
@@ -272,21 +272,6 @@ def _key(graph: NetGraph, digest: str, layer: str, sample: Sample, below: Mappin
 
 # -- command line ----------------------------------------------------------------------------------------------
 
-def bytes_of(text: str) -> int:
-    """Number of bytes written as ``500M``, ``2G`` or a plain number.
-
-    Raises
-    ------
-    UserError : not of that form.
-    """
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    number, unit = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 1)
-    try:
-        return int(float(number) * unit)
-    except ValueError:
-        raise UserError(f"{text!r}: is not a size of memory; write for example 500M or 2G") from None
-
-
 def read_below(path: Optional[PathLike]) -> Dict[str, List[int]]:
     """Removed features by layer, from a JSON file such as ``{"c1": [3, 17]}`` or from an ordering file's folder.
 
@@ -348,7 +333,7 @@ def cli(model_dir, data_dir, layer, all_layers, below, batches, batch_size, seed
         lower = prunable_layers(graph)[:prunable_layers(graph).index(name)] if all_layers else list(removed)
         ordering = order_layer(
             graph, weights, name, sample, removed_below={key: removed[key] for key in removed if key in lower},
-            criterion=criterion, plain=plain, workers=workers, max_memory=bytes_of(max_memory), stop_after=stop_after,
+            criterion=criterion, plain=plain, workers=workers, max_memory=parse_size(max_memory), stop_after=stop_after,
             cache=cache or Path(model_dir) / "orderings")
         _keep_or_write(ordering, files[name], force)
         click.echo(f"{files[name]}: {len(ordering.steps)} of {ordering.features} features of {name}, "

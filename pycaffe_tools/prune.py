@@ -17,13 +17,13 @@ import click
 from . import networks
 from .budget import Choice, parse_counts, within_accuracy_drop, within_parameters
 from .caffe_schema import read_prototxt
-from .commandline import OPTIONS, run
+from .commandline import OPTIONS, parse_size, run
 from .errors import UserError
 from .files import PathLike, atomic_directory, refuse_existing, sha256, write_json
 from .model import Model, finish_model, open_model
 from .caffemodel import read_weights
 from .netgraph import NetGraph, read_net
-from .ordering import CRITERIA, Ordering, Sample, bytes_of, draw_sample, order_layer, prunable_layers
+from .ordering import CRITERIA, Ordering, Sample, draw_sample, order_layer, prunable_layers
 from .patches import Database, open_database
 from .surgery import prove, remove_features, write_files
 from .validation import validate, versions
@@ -228,7 +228,7 @@ def cli(network: Optional[str], source: Path, data: Path, out: Path, counts: Opt
     trained, database = open_model(source), open_database(data)
     check_same_normalisation(trained, database)
     pruner = Pruner(trained, draw_sample(database, batches, batch_size, seed), criterion=criterion, plain=plain,
-                    workers=workers, max_memory=bytes_of(max_memory), cache=cache)
+                    workers=workers, max_memory=parse_size(max_memory), cache=cache)
     choice = _choose(pruner, network, counts, target_parameters, max_accuracy_drop, database)
     pruning = pruner.prune(choice.counts, full_order)
     name = network or f"{trained.name}-pruned"

@@ -32,6 +32,8 @@ from .report_page import Block, Bullets, Heading, Listing, Paragraph, Picture, V
 from .tables import Results, all_tables, run_title
 
 SMALLEST = "N7"
+SHARES = (0.4, 0.5, 0.6)
+"""Shares of a layer's features, discarded, at which steepness is read."""
 
 
 # -- claims ----------------------------------------------------------------------------------------------------
@@ -57,7 +59,7 @@ def judge_claims(results: Results) -> List[Claim]:
             pair = [(times[net][key]["seconds"], times[net][key]["longest"]) for net in ("N", SMALLEST)]
             found.append(claims.is_faster(pair[0], pair[1], times["N"][key]["repetitions"], how=how,
                                           key="faster" if key == "patch" else "faster-dense"))
-    found.append(claims.layers_differ(half_way_rises(results)))
+    found.append(claims.layers_differ(rises(results), SHARES))
     for other, title in (("random", "features chosen at random"), ("scratch", "training from scratch")):
         if smallest[other]:
             found.append(claims.is_better(
@@ -66,20 +68,18 @@ def judge_claims(results: Results) -> List[Claim]:
     return found
 
 
-def half_way_rises(results: Results) -> List[Dict[str, float]]:
-    """For each seed, by layer, the rise of the loss when half of the features are discarded.
+def rises(results: Results) -> List[Dict[str, float]]:
+    """For each seed and share of discarded features, by layer, the rise of the loss.
 
-    Taken from the orderings of N7, whose layers are all ordered beyond their half.
+    Taken from the orderings of N7, whose layers are all ordered beyond the largest share.
     """
-    rises = []
+    found = []
     for seed in results.plan["scale"]["seeds"]:
         orderings = results.orderings(f"{SMALLEST}-loss-s{seed}-pruned")
-        if orderings is None:
-            continue
-        rises.append({name: layer["loss"][layer["features"] // 2 - 1] - layer["loss_before"]
-                      for name, layer in orderings["layers"].items()
-                      if len(layer["loss"]) >= layer["features"] // 2})
-    return [rise for rise in rises if rise]
+        for share in SHARES if orderings else ():
+            found.append({name: layer["loss"][round(share * layer["features"]) - 1] - layer["loss_before"]
+                          for name, layer in orderings["layers"].items()})
+    return found
 
 
 _REASONS = {
@@ -91,7 +91,7 @@ _REASONS = {
     "faster": "The paper's times are of a GPU, where small layers leave units idle; on one core the time follows the "
               "multiplications, of which N7 has an eighth. Dense evaluation shares work between neighbouring patches, "
               "and shares more of it in the lower layers.",
-    "steepness": "Half of a layer's features is an arbitrary place to compare curves; Figure 3 shows all of them.",
+    "steepness": "Where the curves are compared is arbitrary; Figure 3 shows all of them.",
 }
 
 
@@ -119,7 +119,8 @@ def draw_figures(results: Results) -> Dict[str, bool]:
         draw_figure_3(curves, folder / "figure3.png", folder / "figure3.csv")
     panels = figure_4_panels(results)
     if panels:
-        columns = 3 if has_input(results) else 2
+        # A network a row with its input; without one, two networks a row.
+        columns = 3 if has_input(results) else 4
         draw_panels(panels, folder / "figure4.png", columns)
     return {"figure3": bool(curves), "figure4": bool(panels)}
 

@@ -7,9 +7,8 @@ from typing import List, Optional, Tuple
 
 import click
 
-from .commandline import OPTIONS, run
+from .commandline import OPTIONS, parse_size, run
 from .errors import UserError
-from .memory import parse_size
 from .outputs import merge
 from .segmentation import Request, Segmentation, Summary
 from .tiles import parse_tile

@@ -21,10 +21,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from . import __version__, engines
-from .commandline import parse_slices
+from .commandline import parse_slices, size_text
 from .errors import UserError
 from .files import refuse_existing
-from .memory import Job, Plan, cores, default_limit, make_plan, peak_so_far, size_text
+from .memory import Job, Plan, cores, default_limit, make_plan, peak_so_far
 from .model import open_model
 from .outputs import (MASK, PROBABILITY, assemble, exists, parts_path, read_account, slice_ranges,
                       write_account)

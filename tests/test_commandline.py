@@ -6,7 +6,7 @@ import click
 import pytest
 
 from pycaffe_tools import commandline
-from pycaffe_tools.commandline import parse_slices
+from pycaffe_tools.commandline import parse_size, parse_slices
 from pycaffe_tools.errors import UserError
 from pycaffe_tools.progress import Progress, duration
 
@@ -64,3 +64,14 @@ def test_a_log_gets_plain_lines_with_the_time_left(capsys):
 @pytest.mark.parametrize("seconds, text", [(4.4, "4 s"), (65, "1 min 05 s"), (7500, "2 h 05 min")])
 def test_durations_in_units_a_person_would_choose(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("text, count", [("800M", 8e8), ("2G", 2e9), ("1.5g", 1.5e9), ("1GiB", 2**30), ("64MB", 6.4e7)])
+def test_amounts_of_memory(text, count):
+    assert parse_size(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "M", "two", "-1G", "0M", "1X"])
+def test_what_is_no_amount_of_memory_is_refused(text):
+    with pytest.raises(UserError, match="--max-memory"):
+        parse_size(text)

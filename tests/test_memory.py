@@ -4,6 +4,7 @@ import pytest
 
 from pycaffe_tools import engines, memory, networks
 from pycaffe_tools.caffe_schema import parse_prototxt
+from pycaffe_tools.commandline import parse_size
 from pycaffe_tools.errors import UserError
 from pycaffe_tools.netgraph import NetGraph
 
@@ -57,8 +58,8 @@ def test_less_memory_means_smaller_tiles_first_then_fewer_workers_then_a_refusal
 
 def test_a_refusal_names_the_least_that_would_do_and_that_does():
     with pytest.raises(UserError, match="least that would do is ([0-9]+M)") as refusal:
-        plan(memory.parse_size("100M"))
-    least = memory.parse_size(str(refusal.value).split()[-1])
+        plan(parse_size("100M"))
+    least = parse_size(str(refusal.value).split()[-1])
     assert plan(least).workers == 1
     with pytest.raises(UserError):
         plan(least - 2_000_000)
@@ -83,17 +84,6 @@ def test_a_tile_that_the_user_fixed_is_kept_and_workers_make_room():
     assert chosen.tile == (512, 512) and chosen.workers == 1
     with pytest.raises(UserError, match="512x512"):
         plan(300_000_000, tile=(512, 512))
-
-
-@pytest.mark.parametrize("text, count", [("800M", 8e8), ("2G", 2e9), ("1.5g", 1.5e9), ("1GiB", 2**30), ("64MB", 6.4e7)])
-def test_amounts_of_memory(text, count):
-    assert memory.parse_size(text) == count
-
-
-@pytest.mark.parametrize("text", ["", "M", "two", "-1G", "0M", "1X"])
-def test_what_is_no_amount_of_memory_is_refused(text):
-    with pytest.raises(UserError, match="--max-memory"):
-        memory.parse_size(text)
 
 
 def test_this_machine_has_memory_and_cores():

@@ -22,7 +22,7 @@ from pycaffe_tools.model import finish_model
 from pycaffe_tools.caffemodel import write_weights
 from pycaffe_tools.netgraph import write_net
 from pycaffe_tools.oracle import PlainOracle, without_features
-from pycaffe_tools.ordering import (Sample, bytes_of, cli, draw_sample, order_layer, prunable_layers, read_below,
+from pycaffe_tools.ordering import (Sample, cli, draw_sample, order_layer, prunable_layers, read_below,
                                     read_ordering)
 from pycaffe_tools.ordering_log import Log, Step
 
@@ -329,12 +329,6 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_file(tmp_path)
         process.wait()
     assert start("killed.log", "killed.json").wait() == 0
     assert (tmp_path / "killed.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
-
-
-def test_sizes_of_memory():
-    assert (bytes_of("2G"), bytes_of("500M"), bytes_of("1.5k"), bytes_of("77")) == (2 << 30, 500 << 20, 1536, 77)
-    with pytest.raises(UserError, match="is not a size of memory"):
-        bytes_of("much")
 
 
 def test_below_files_of_another_form_are_refused(tmp_path):

@@ -11,7 +11,7 @@ pytest.importorskip("matplotlib")
 from PIL import Image
 
 from pycaffe_tools.errors import UserError
-from pycaffe_tools.report import blocks_of, figure_3_curves, figure_4_panels, half_way_rises, judge_claims, write_report
+from pycaffe_tools.report import figure_3_curves, figure_4_panels, rises, write_report
 from pycaffe_tools.report_page import Bullets, Heading, Listing, Paragraph, Verdict, html, markdown
 from pycaffe_tools.reproduction import plan
 from pycaffe_tools.tables import Results, Table, all_tables, table_2_accuracy, table_2_cost, table_controls, with_spread
@@ -67,14 +67,22 @@ def test_claims_are_computed_from_the_same_numbers(folder):
     assert found["N1-N6"]["verdict"] == "reproduced"        # drops of 0.1 and 0.2
     assert found["N7"]["verdict"] == "reproduced"           # a drop of 1.9
     assert found["faster"]["verdict"] == "reproduced"       # the paper's own ratio
-    # Half-way the made-up curves have risen by 0.5 * 0.5 ** (1, 2, 3, 4), up to rounding: eight times.
-    assert found["steepness"]["figures"][0]["value"] == pytest.approx(8, rel=0.01)
+    # At a share s the made-up curves have risen by 0.5 * s ** (1, 2, 3, 4): the steepest s ** -3 times the flattest.
+    assert found["steepness"]["figures"][0]["value"] == pytest.approx((0.4 ** -3 + 0.5 ** -3 + 0.6 ** -3) / 3, rel=0.01)
     assert found["better-APoZ"]["figures"][0]["value"] == pytest.approx(0.3)
 
 
-def test_steepness_is_read_at_half_of_the_features(results):
-    rises = half_way_rises(results)
-    assert len(rises) == 3 and rises[0]["c1"] == pytest.approx(0.25, abs=1e-6)
+def test_steepness_is_read_at_the_shares_of_every_seed(results):
+    found = rises(results)
+    assert len(found) == 3 * 3
+    assert [rise["c1"] for rise in found[:3]] == pytest.approx([0.2, 0.25, 0.3])
+    assert found[1]["fc4"] == pytest.approx(0.5 * 0.5 ** 4, abs=1e-6)
+
+
+def test_a_claim_says_on_which_networks_it_was_judged(tmp_path):
+    write_logs(tmp_path / "vnc", "vnc")
+    texts = [claim.text for claim in write_report(tmp_path / "vnc")]
+    assert any(text.endswith("against N; judged on N6 alone") for text in texts)
 
 
 def test_figure_3_has_every_network_and_layer_and_begins_before_the_first_removal(results):
