@@ -77,7 +77,7 @@ DATA_SETS: Dict[str, DataSet] = {data_set.name: data_set for data_set in (
         None, "20:27",
         "by groups of neighbouring slices: training pages 0 to 19 (slices 0 to 91 of the origin), validation pages 20 to "
         "26 (slices 105, 118, 135, 161 to 164); no group is in both",
-        (20, 22), (256, 512, 384, 640), None,
+        (20, 22), (96, 352, 608, 864), None,
         "A. Lucchi et al., Supervoxel-Based Segmentation of Mitochondria in EM Image Stacks with Learned Shape Features, "
         "IEEE Trans. Medical Imaging 31(2), 474-486, 2012; labels: GraphLabEMproj, github.com/zhixuhao/unet"),
     DataSet(

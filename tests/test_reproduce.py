@@ -152,6 +152,15 @@ def test_other_commands_are_refused_until_they_are_to_be_redone(database, tmp_pa
     assert run_all([other], tmp_path, tmp_path / "results", redo=True).completed == ["a"]
 
 
+def test_the_number_of_processes_may_change_on_the_way():
+    """It decides how many workers an ordering has, not what comes out."""
+    from pycaffe_tools.run_store import _identity
+    one, two = plan("epfl", "small", 1), plan("epfl", "small", 2)
+    assert [node.commands for node in one] != [node.commands for node in two]
+    assert [_identity(node.commands) for node in one] == [_identity(node.commands) for node in two]
+    assert _identity([["prune", "N7", "--workers", "2", "--seed", "1"]]) == [["prune", "N7", "--seed", "1"]]
+
+
 def test_one_store_has_one_runner(tmp_path, monkeypatch):
     monkeypatch.setattr("pycaffe_tools.run_store.PATIENCE", 0.3)
     with RunStore(tmp_path, tmp_path):
