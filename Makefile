@@ -8,6 +8,7 @@
 #   PATCH_OPTIONS   more options of pycaffe_tools.patches, such as --val-slices 6:8 --train 300000 --val 300000
 #   DATA, RUNS      where the patch database and the models go
 #   NET             a network of Table 1: N, N1 ... N7
+#   DATASET, SCALE, EM   of the reproduction: epfl or vnc; small or full; the folder of the stacks (data/README.md)
 #   TRAIN_OPTIONS, RETRAIN_OPTIONS, PRUNE_OPTIONS, SEGMENT_OPTIONS   more options of those steps
 
 SYNTH          ?= data/synthetic
@@ -26,6 +27,9 @@ RETRAIN_OPTIONS ?=
 PRUNE_OPTIONS  ?=
 SEGMENT_OPTIONS ?=
 INPUT          ?= $(RAW)
+DATASET        ?= epfl
+SCALE          ?= small
+EM             ?= data/em
 PYTEST_OPTIONS ?=
 
 PYTHON := .caffe/bin/python
@@ -38,11 +42,12 @@ PRUNED_NETS := N1 N2 N3 N4 N5 N6 N7
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
-.PHONY: help env synth patches train prune prune-all retrain segment demo test test-slow test-nocaffe networks \
-        bench-pruning bench-segment clean
+.PHONY: help env synth patches train prune prune-all retrain segment demo test test-slow networks \
+        bench-pruning bench-segment clean reproduce report reproduce-data reproduce-train reproduce-prune \
+        reproduce-retrain reproduce-segment
 
 help:  ## this list
-	@sed -n 's/^#   \{0,1\}/  /p' Makefile | sed -n '1,8p'
+	@sed -n 's/^#   \{0,1\}/  /p' Makefile | sed -n '1,9p'
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
 
@@ -63,10 +68,13 @@ patches: $(DATA)/patches.json  ## the patch database of RAW and LABELS
 $(DATA)/patches.json: | $(ENV) $(filter $(SYNTH)/raw.tif,$(RAW))
 	$(TOOLS).patches $(RAW) $(LABELS) $(DATA) --labels-are $(LABELS_ARE) $(PATCH_OPTIONS)
 
+# Other criteria than the loss have folders of their own.
+TAG := $(if $(filter loss,$(CRITERION)),,-$(CRITERION))
+
 train: $(RUNS)/$(if $(filter N,$(NET)),N,$(NET)-scratch)/model.json  ## train N with Caffe (or NET=N7 from scratch)
-prune: $(RUNS)/$(NET)-pruned/model.json  ## prune N to NET=N7 by training loss (CRITERION=apoz, l1, taylor, random)
-retrain: $(RUNS)/$(NET)/model.json  ## retrain the pruned NET=N7
-prune-all: $(PRUNED_NETS:%=$(RUNS)/%-pruned/model.json)  ## prune N to all networks of Table 1
+prune: $(RUNS)/$(NET)$(TAG)-pruned/model.json  ## prune N to NET=N7 by training loss (CRITERION=apoz, l1, taylor, random)
+retrain: $(RUNS)/$(NET)$(TAG)/model.json  ## retrain the pruned NET=N7
+prune-all: $(PRUNED_NETS:%=$(RUNS)/%$(TAG)-pruned/model.json)  ## prune N to all networks of Table 1
 
 $(RUNS)/N/model.json: | $(DATA)/patches.json
 	$(TOOLS).train N --data $(DATA) --out $(RUNS)/N --resume $(TRAIN_OPTIONS)
@@ -74,13 +82,13 @@ $(RUNS)/N/model.json: | $(DATA)/patches.json
 $(RUNS)/%-scratch/model.json: | $(DATA)/patches.json
 	$(TOOLS).train $* --data $(DATA) --out $(RUNS)/$*-scratch --resume $(TRAIN_OPTIONS)
 
-$(PRUNED_NETS:%=$(RUNS)/%/model.json): $(RUNS)/%/model.json: | $(RUNS)/%-pruned/model.json
-	$(TOOLS).train $* --data $(DATA) --weights $(RUNS)/$*-pruned --out $(RUNS)/$* --resume $(RETRAIN_OPTIONS)
+$(PRUNED_NETS:%=$(RUNS)/%$(TAG)-pruned/model.json): $(RUNS)/%$(TAG)-pruned/model.json: | $(RUNS)/N/model.json
+	$(TOOLS).prune $* --from $(RUNS)/N --data $(DATA) --out $(@D) --criterion $(CRITERION) $(PRUNE_OPTIONS)
 
-$(PRUNED_NETS:%=$(RUNS)/%-pruned/model.json): $(RUNS)/%-pruned/model.json: | $(RUNS)/N/model.json
-	$(TOOLS).prune $* --from $(RUNS)/N --data $(DATA) --out $(RUNS)/$*-pruned --criterion $(CRITERION) $(PRUNE_OPTIONS)
+$(PRUNED_NETS:%=$(RUNS)/%$(TAG)/model.json): $(RUNS)/%$(TAG)/model.json: | $(RUNS)/%$(TAG)-pruned/model.json
+	$(TOOLS).train $* --data $(DATA) --weights $(RUNS)/$*$(TAG)-pruned --out $(@D) --resume $(RETRAIN_OPTIONS)
 
-segment: $(RUNS)/$(NET)/probabilities.tif  ## segment INPUT (default: RAW) with NET
+segment: $(RUNS)/$(NET)$(TAG)/probabilities.tif  ## segment INPUT (default: RAW) with NET
 
 $(RUNS)/%/probabilities.tif: | $(RUNS)/%/model.json
 	$(TOOLS).segment $(INPUT) -o $@ --model $(RUNS)/$* $(SEGMENT_OPTIONS)
@@ -109,6 +117,15 @@ bench-pruning: | $(ENV)  ## the fast ordering against a forward pass per candida
 
 bench-segment: | $(ENV)  ## dense segmentation against patch by patch
 	$(TOOLS).bench_segment $(BENCH_OPTIONS)
+
+reproduce: reproduce-segment report  ## the paper's tables and figures on DATASET, from the stacks in EM, into results/
+
+REPRODUCE = $(TOOLS).reproduce $(DATASET) --scale $(SCALE) --runs $(RUNS) --em $(EM) --results results
+reproduce-data reproduce-train reproduce-prune reproduce-retrain reproduce-segment: reproduce-%: | $(ENV)
+	$(REPRODUCE) --stage $*
+
+report: | $(ENV)  ## results/*/report.html and report.md from the logs of the reproduction
+	$(TOOLS).report $(patsubst %/logs,%,$(wildcard results/*/logs))
 
 clean:  ## remove the demo and build outputs, not the environment, data or runs
 	rm -rf demo build .pytest_cache

@@ -154,7 +154,7 @@ def run_caffe_train(solver: Path, log: Path, on_event: Callable[[LogEvent], None
     # Its own process group: Ctrl-C reaches Caffe once, through us, so that its snapshot is not cut short.
     process = subprocess.Popen(command, cwd=str(solver.parent), env=environment, stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, universal_newlines=True, errors="replace",
-                               start_new_session=True, preexec_fn=_die_with_parent)
+                               start_new_session=True, preexec_fn=die_with_parent)
     try:
         with open(log, "a", encoding="utf-8") as stream:
             while True:
@@ -184,7 +184,7 @@ def run_caffe_train(solver: Path, log: Path, on_event: Callable[[LogEvent], None
     return code
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Have the kernel end Caffe when this program is killed, so that two do not write one folder (Linux)."""
     try:
         import ctypes

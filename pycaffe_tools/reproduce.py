@@ -20,7 +20,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set
 
 import click
 
-from .caffe_process import _die_with_parent
+from .caffe_process import die_with_parent
 from .collect import collect, collect_plan
 from .commandline import OPTIONS, run
 from .errors import UserError
@@ -64,7 +64,7 @@ class _Running:
         self._stream.flush()
         # Its own session, so that Ctrl-C reaches it once, through us; and it ends when this program is killed.
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._stream, stderr=subprocess.STDOUT,
-                                env=environment, start_new_session=True, preexec_fn=_die_with_parent,
+                                env=environment, start_new_session=True, preexec_fn=die_with_parent,
                                 pass_fds=(self.store.lock_number,))
 
     def poll(self) -> Optional[bool]:
@@ -242,7 +242,7 @@ def table(outcome: Outcome) -> List[str]:
 @click.command(context_settings=OPTIONS)
 @click.argument("data_set", metavar="DATASET", type=click.Choice(list(DATA_SETS)))
 @click.option("--scale", type=click.Choice(list(SCALES)), default="small", help="How much of everything.")
-@click.option("--em", type=click.Path(path_type=Path), default=Path("../shared/em"), help="Folder of the stacks.")
+@click.option("--em", type=click.Path(path_type=Path), default=Path("data/em"), help="Folder of the stacks.")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"),
               help="Store of all runs; may lie outside the checkout.")
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"),
@@ -256,7 +256,7 @@ def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: s
     """Run the reproduction of the paper on DATASET.
 
     \b
-    python -m pycaffe_tools.reproduce epfl --scale small --runs /scratch/runs --em ../shared/em
+    python -m pycaffe_tools.reproduce epfl --scale small --runs /scratch/runs --em data/em
 
     Killed at any moment, the same command goes on. A run that fails stops
     those that need it and no others. Make the report with
