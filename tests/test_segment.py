@@ -425,10 +425,7 @@ def test_too_little_memory_is_refused_with_the_least_that_would_do(tmp_path, mod
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads Linux' account of memory")
-@pytest.mark.parametrize("engine", [
-    pytest.param(name, marks=pytest.mark.xfail(
-        reason="a process with pycaffe takes 135 MB before any net, the engine reckons with 110")
-        if name == "caffe" else ()) for name in segment_cases.AVAILABLE])
+@pytest.mark.parametrize("engine", segment_cases.AVAILABLE)
 def test_the_predicted_peak_is_kept(tmp_path, model, raw, engine):
     how = ["--mode", "patch"] if engine == "patch" else ["--engine", engine]
     process = start_cli(raw, "-o", tmp_path / "p.tif", "--model", model, *how, "--workers", 2, "--tile", "20x20")

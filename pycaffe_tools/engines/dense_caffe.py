@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..caffe_runtime import check_weights, load_net
+from ..caffe_runtime import PYCAFFE_BYTES, check_weights, load_net
 from ..dense_plan import kernels, make_plan
 from ..netgraph import NetGraph
 from . import Engine, Tile, Weights
 from .caffe_printer import OUTPUT, dense_net, dense_weights
 
 TILE_SIDES = (192, 160, 128, 112, 96, 80, 64, 48, 32, 16)
-
-# A process with numpy and pycaffe loaded, before any net.
-_BASE_BYTES = 110_000_000
 
 
 class CaffeEngine(Engine):
@@ -67,4 +64,4 @@ def predicted_bytes(graph: NetGraph, tile: Tile, threads: int) -> int:
         if layer.type == "Convolution" and layer.geometry.kernel != (1, 1):
             shape = net.output_shape(layer)
             elements += net.input_shape(layer)[1] * int(np.prod(layer.geometry.kernel)) * shape[2] * shape[3]
-    return _BASE_BYTES + int(1.06 * 4 * elements) + 16 * graph.parameter_count()
+    return PYCAFFE_BYTES + int(1.06 * 4 * elements) + 16 * graph.parameter_count()

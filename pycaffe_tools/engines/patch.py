@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..caffe_runtime import load_net
+from ..caffe_runtime import PYCAFFE_BYTES, load_net
 from ..netgraph import NetGraph
 from . import MEMBRANE, Engine, Tile, Weights, patch_size
 
@@ -12,9 +12,6 @@ BATCH = 256
 """Patches in one forward pass; more gains nothing on a processor."""
 
 TILE_SIDES = (512, 256, 128, 64, 32, 16)
-
-# Resident memory of a process with numpy and pycaffe loaded, before any net.
-_BASE_BYTES = 110_000_000
 
 
 class PatchEngine(Engine):
@@ -50,4 +47,4 @@ def predicted_bytes(graph: NetGraph, tile: Tile, threads: int) -> int:
     """See :func:`pycaffe_tools.engines.predicted_bytes`: the net's blobs and pooling masks for one batch."""
     one = graph.memory_bytes() // graph.input_shape(graph.chain()[0])[0]
     grown = (tile[0] + 64) * (tile[1] + 64) * 4 * 2
-    return _BASE_BYTES + int(1.15 * BATCH * one) + 8 * graph.parameter_count() + grown
+    return PYCAFFE_BYTES + int(1.15 * BATCH * one) + 8 * graph.parameter_count() + grown
