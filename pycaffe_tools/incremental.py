@@ -30,7 +30,7 @@ from .errors import UserError
 from .fast_kernels import Terms, dense_weight, operations
 from .layers import Geometry, Layer
 from .netgraph import NetGraph
-from .oracle import PlainOracle, Task, softmax_loss
+from .oracle import PlainOracle, Task, runs_alone, softmax_loss
 
 STAGES = 8
 """The patches are evaluated in so many parts; after each a candidate may be dropped."""
@@ -129,6 +129,8 @@ class Incremental:
         self._terms = self._plan.terms(task)
         self._rest = operations(task.graph, task.weights, way.rest, way.following.num_output, self._plan.output)
         self.plain = PlainOracle(task, batch_size)
+        self._batch_size = batch_size
+        self._removed: Set[int] = set()
         # The patches of highest loss come first: a candidate that is worse than others is found out soon.
         order = np.argsort(-self.plain.patch_losses(), kind="stable")
         self._chunks = [self._chunk(task, order[part], batch_size) for part in self._plan.parts]
@@ -173,8 +175,27 @@ class Incremental:
         return totals
 
     def exact_sums(self, candidates: Sequence[int]) -> np.ndarray:
-        """The same by passes of the net."""
-        return self.plain.sums(candidates)
+        """The same by passes of the net.
+
+        A feature whose weights and bias are 0 has maps of 0, so the pass
+        begins at the next layer, on its stored input with these maps at 0.
+        """
+        if not runs_alone(self._plan.graph, self._plan.way.following):
+            return self.plain.sums(candidates)
+        return np.array([sum(self._passed(chunk, candidate) for chunk in self._chunks) for candidate in candidates])
+
+    def _passed(self, chunk: _Chunk, candidate: int) -> float:
+        following, total = self._plan.way.following, 0.0
+        absent = sorted(self._removed | ({candidate} if candidate >= 0 else set()))
+        for at in range(0, chunk.labels.size, self._batch_size):
+            part = slice(at, at + self._batch_size)
+            values = np.ascontiguousarray(chunk.maps[..., part].transpose(3, 0, 1, 2))
+            values[:, absent] = 0
+            if self._plan.flat:
+                values = values.reshape(len(values), -1)
+            total += float(self.plain.losses_from(following.name, following.bottoms[0], values,
+                                                  chunk.labels[part]).sum())
+        return total
 
     def remove(self, feature: int) -> None:
         """Discard a feature for good."""
@@ -184,6 +205,7 @@ class Incremental:
                 np.copyto(chunk.rounded, chunk.exact, casting="same_kind")
                 self._base[number] = None
         self._cache.forget(feature)
+        self._removed.add(feature)
         self.plain.remove(feature)
 
     def keep(self, features: Sequence[int]) -> None:

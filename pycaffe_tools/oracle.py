@@ -226,14 +226,18 @@ class PlainOracle(Oracle):
             self.net.set_feature(self._layer, candidate, (0, 0))
         losses = []
         for batch, bottom in zip(self.batches, self._stored):
-            self.net.put(self._bottom, bottom)
-            scores = self.net.forward(self._start, self._scores_layer, self._scores)
-            losses.append(softmax_loss(scores.reshape(len(bottom), -1).T, self.labels[batch]))
+            losses.append(self.losses_from(self._start, self._bottom, bottom, self.labels[batch]))
         if candidate >= 0:
             self.net.set_feature(self._layer, candidate, saved)
         self.passes += 1
         self.evaluated += 1
         return np.concatenate(losses)
+
+    def losses_from(self, start: Optional[str], bottom: str, values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Loss of each patch, float64, by running the layers from ``start`` on, on these values of its ``bottom``."""
+        self.net.put(bottom, values)
+        scores = self.net.forward(start, self._scores_layer, self._scores)
+        return softmax_loss(scores.reshape(len(values), -1).T, labels)
 
     def maps(self, rows: np.ndarray, value: Value) -> np.ndarray:
         """What the layer's features become further on, where ``value`` is made, for some patches; a view."""
