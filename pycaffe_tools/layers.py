@@ -150,6 +150,12 @@ def pooled_length(length: int, kernel: int, stride: int, pad: int = 0) -> int:
 
 
 def output_shapes(layer: Layer, shapes: List[Shape]) -> List[Shape]:
+    """Shapes of a layer's tops from those of its bottoms, by Caffe 1.0's arithmetic.
+
+    Raises
+    ------
+    UserError : the shapes do not fit the layer, or its type is not understood.
+    """
     first = shapes[0]
     if layer.type in ELEMENTWISE_TYPES:
         return [first]
@@ -230,4 +236,5 @@ def concat_axis(layer: Layer) -> int:
 
 
 def product(numbers: Sequence[int]) -> int:
+    """Product of whole numbers, 1 for none: the number of elements of a shape."""
     return int(np.prod(numbers, dtype=np.int64)) if len(numbers) else 1

@@ -43,6 +43,12 @@ class Layout:
 
 
 def checked_dtype(path: str, dtype: np.dtype) -> np.dtype:
+    """The data type in which slices are read: uint8 (of bool too), uint16 or float32, in the machine's byte order.
+
+    Raises
+    ------
+    UserError : any other data type.
+    """
     dtype = np.dtype(dtype)
     if dtype.kind == "b":
         return np.dtype("uint8")

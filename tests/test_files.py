@@ -52,8 +52,10 @@ def test_a_folder_appears_whole_and_replaces_only_when_forced(tmp_path):
 
 
 def test_an_empty_folder_is_no_obstacle(tmp_path):
-    refuse_existing(tmp_path)
-    refuse_existing(tmp_path / "absent")
+    assert refuse_existing(tmp_path) is None
+    assert refuse_existing(tmp_path / "absent") is None
+    with pytest.raises(UserError, match="exists already"):
+        refuse_existing(__file__)
 
 
 def test_json_is_read_as_written_or_refused_by_name(tmp_path):

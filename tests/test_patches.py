@@ -300,7 +300,7 @@ def test_pixel_size_is_kept_only_where_all_stacks_agree(tmp_path, pair):
 
 # Refusals
 
-def refused(tmp_path, pairs, said, **options):
+def check_refused(tmp_path, pairs, said, **options):
     before = sorted(tmp_path.iterdir())
     with pytest.raises(UserError, match=said) as error:
         make(pairs, tmp_path / "db", **options)
@@ -313,31 +313,31 @@ def changed(tmp_path, raw=None, labels=None):
 
 
 def test_shapes_that_differ(tmp_path):
-    refused(tmp_path, changed(tmp_path, labels=membrane()[:, :-1]), r"\(8, 39, 50\).*\(8, 40, 50\)")
+    check_refused(tmp_path, changed(tmp_path, labels=membrane()[:, :-1]), r"\(8, 39, 50\).*\(8, 40, 50\)")
 
 
 def test_no_membrane_pixel(tmp_path):
-    refused(tmp_path, changed(tmp_path, labels=0 * membrane()), "no membrane pixel in the 6 training slices")
+    check_refused(tmp_path, changed(tmp_path, labels=0 * membrane()), "no membrane pixel in the 6 training slices")
     labels = membrane()
     labels[6:] = 0
-    refused(tmp_path, changed(tmp_path, labels=labels), "no membrane pixel in the 2 validation slices")
+    check_refused(tmp_path, changed(tmp_path, labels=labels), "no membrane pixel in the 2 validation slices")
 
 
 def test_fewer_pixels_than_asked(tmp_path, pair):
     found = int((membrane()[:6] == 255).sum())
-    refused(tmp_path, pair, f"{found} membrane pixels in the training slices .* --train {2 * found}", train=10 ** 5)
+    check_refused(tmp_path, pair, f"{found} membrane pixels in the training slices .* --train {2 * found}", train=10 ** 5)
 
 
 def test_nan(tmp_path):
     for value, z in ((np.nan, 2), (np.inf, 7)):
         raw = numbered()
         raw[z, 3, 3] = value
-        refused(tmp_path, changed(tmp_path, raw=raw), f"slice {z} holds NaN")
+        check_refused(tmp_path, changed(tmp_path, raw=raw), f"slice {z} holds NaN")
 
 
 def test_rgb(tmp_path, pair):
     tifffile.imwrite(pair.raw, np.zeros((40, 50, 3), np.uint8), photometric="rgb")
-    refused(tmp_path, pair, "RGB")
+    check_refused(tmp_path, pair, "RGB")
 
 
 @pytest.mark.parametrize("kept", [0, 10, 300, 0.5, 0.99])
@@ -345,46 +345,46 @@ def test_truncated_tiff(tmp_path, pair, kept):
     for name in (pair.raw, pair.labels):
         whole = Path(name).read_bytes()
         Path(name).write_bytes(whole[:kept if kept >= 1 or kept == 0 else int(kept * len(whole))])
-        refused(tmp_path, pair, Path(name).name)
+        check_refused(tmp_path, pair, Path(name).name)
         Path(name).write_bytes(whole)
 
 
 def test_more_than_half_membrane_hints_at_the_wrong_value_unless_forced(tmp_path, pair):
-    refused(tmp_path, pair, "--membrane-value 255", membrane_value=0)
+    check_refused(tmp_path, pair, "--membrane-value 255", membrane_value=0)
     assert make(pair, tmp_path / "db", membrane_value=0, force=True).info["class_balance"] > 0.5
 
 
 def test_filled_mitochondria_marked_with_the_wrong_value(tmp_path):
     masks = np.zeros(SHAPE, np.uint8)
     masks[:, 8:20, 10:25] = 255
-    refused(tmp_path, changed(tmp_path, labels=masks), "--membrane-value", labels_are="mitochondria", membrane_value=0)
+    check_refused(tmp_path, changed(tmp_path, labels=masks), "--membrane-value", labels_are="mitochondria", membrane_value=0)
 
 
 def test_labels_with_grey_values(tmp_path):
     labels = membrane()
     labels[4, 5, 6] = 37
-    refused(tmp_path, changed(tmp_path, labels=labels), "37")
+    check_refused(tmp_path, changed(tmp_path, labels=labels), "37")
 
 
 def test_constant_image(tmp_path):
-    refused(tmp_path, changed(tmp_path, raw=np.full(SHAPE, 7, np.uint8)), "all grey values")
+    check_refused(tmp_path, changed(tmp_path, raw=np.full(SHAPE, 7, np.uint8)), "all grey values")
 
 
 def test_odd_totals_slices_and_stacks_that_make_no_sense(tmp_path, pair):
-    refused(tmp_path, pair, "even", train=101)
-    refused(tmp_path, pair, "even", val=0)
-    refused(tmp_path, pair._replace(val_slices="6:9"), "--val-slices 6:9")
-    refused(tmp_path, pair._replace(val_slices=":"), "no slice for training")
-    refused(tmp_path, pair._replace(val_slices="none"), "no slice for validation")
-    refused(tmp_path, [pair, pair], "same stack")
-    refused(tmp_path, saved(tmp_path, numbered()[0], membrane()[0], "b"), "one usable slice")
-    refused(tmp_path, pair._replace(raw=str(tmp_path / "none.tif")), "no such file")
+    check_refused(tmp_path, pair, "even", train=101)
+    check_refused(tmp_path, pair, "even", val=0)
+    check_refused(tmp_path, pair._replace(val_slices="6:9"), "--val-slices 6:9")
+    check_refused(tmp_path, pair._replace(val_slices=":"), "no slice for training")
+    check_refused(tmp_path, pair._replace(val_slices="none"), "no slice for validation")
+    check_refused(tmp_path, [pair, pair], "same stack")
+    check_refused(tmp_path, saved(tmp_path, numbered()[0], membrane()[0], "b"), "one usable slice")
+    check_refused(tmp_path, pair._replace(raw=str(tmp_path / "none.tif")), "no such file")
 
 
 def test_existing_output_is_refused_and_kept_unless_forced(tmp_path, pair):
     make(pair, tmp_path / "db")
     before = (tmp_path / "db" / "train_000.h5").read_bytes()
-    refused(tmp_path, pair, "exists already", seed=1)
+    check_refused(tmp_path, pair, "exists already", seed=1)
     assert (tmp_path / "db" / "train_000.h5").read_bytes() == before
     make(pair, tmp_path / "db", seed=1, force=True)
     assert (tmp_path / "db" / "train_000.h5").read_bytes() != before
@@ -493,7 +493,7 @@ def test_full_disk_leaves_nothing_behind(tmp_path, pair, monkeypatch):
         raise OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')")
 
     monkeypatch.setattr(patches_module.ShardWriter, "write", full)
-    refused(tmp_path, pair, "the disk is full")
+    check_refused(tmp_path, pair, "the disk is full")
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
