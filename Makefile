@@ -96,7 +96,7 @@ $(RUNS)/%/probabilities.tif: | $(RUNS)/%/model.json
 demo: env  ## everything once, small, on a synthetic volume, with pictures in demo/
 	@$(MAKE) --no-print-directory demo/overview.png SYNTH=demo/synthetic DATA=demo/patches RUNS=demo/runs NET=N7 \
 	  RAW=demo/synthetic/raw.tif LABELS=demo/synthetic/membranes.tif SYNTH_OPTIONS="--slices 8 --size 384" \
-	  PATCH_OPTIONS="--train 12000 --val 2000" TRAIN_OPTIONS="--max-iter 300" RETRAIN_OPTIONS="--max-iter 1000 --base-lr 0.0005" \
+	  PATCH_OPTIONS="--train 12000 --val 2000" TRAIN_OPTIONS="--max-iter 300" RETRAIN_OPTIONS="--max-iter 1000" \
 	  PRUNE_OPTIONS="--batches 4 --batch-size 64" SEGMENT_OPTIONS="--slices 6:7"
 	@echo "Look at demo/overview.png; the pictures of each step are beside it."
 

@@ -81,7 +81,7 @@ TRAIN_BATCH = 128
 TEST_BATCH = 100
 TRAIN_ITERATIONS = 30_000
 RETRAIN_ITERATIONS = 10_000
-RETRAIN_RATE = 0.0001
+RETRAIN_RATE = 0.0005
 DATABASE = "data/patches"
 """Where the committed networks look for their patches, relative to the folder Caffe runs in."""
 
@@ -214,7 +214,7 @@ class Schedule(NamedTuple):
 
 TRAINING = Schedule(0.001, TRAIN_ITERATIONS, "the text (Section 2.2)")
 RETRAINING = Schedule(RETRAIN_RATE, RETRAIN_ITERATIONS,
-                      'the text says only "we also had to decrease the learning rate" (Section 3): a tenth is assumed')
+                      'the text says only "we also had to decrease the learning rate" (Section 3): half is assumed')
 
 
 def solver_prototxt(name: str, schedule: Schedule, kind: str, seed: Optional[int] = 1) -> str:

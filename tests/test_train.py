@@ -128,7 +128,7 @@ def test_retraining_starts_from_the_weights_with_the_lower_rate(trained, databas
     first = training_log.read_csv(retrained.directory / "train.csv")[0]
     # Caffe's first test is before the first step: the accuracy of the weights that it started from.
     assert first["accuracy"] == pytest.approx(trained.info["validation"]["accuracy"], abs=1e-4)
-    assert first["lr"] == pytest.approx(0.0001)
+    assert first["lr"] == pytest.approx(0.0005)
 
 
 def test_an_abort_of_caffe_becomes_one_sentence(database, tmp_path):
