@@ -1,10 +1,10 @@
 """How far to prune each layer, from a budget instead of a table.
 
 The orderings of the layers of the unpruned network tell how much training
-loss the first k discarded features of each layer cost.  One tolerance for all
-layers turns them into counts: each layer gives up as many features as it can
-before its loss first exceeds the tolerance.  So layers whose curves are flat
-(Figure 3) lose more than steep ones.  The budget fixes the tolerance.
+loss the first k discarded features of each layer cost.  Merged by that cost
+they are one walk over all layers, a feature a step, in which layers whose
+curves are flat (Figure 3) lose features before steep ones.  The budget says
+where the walk stops.
 """
 
 from __future__ import annotations
@@ -41,33 +41,42 @@ def parse_counts(text: str) -> Dict[str, int]:
     """
     try:
         pairs = [part.split("=") for part in text.split(",")]
-        return {name.strip(): int(count) for name, count in pairs}
+        counts = {name.strip(): int(count) for name, count in pairs}
+        if len(counts) < len(pairs):
+            raise ValueError
+        return counts
     except ValueError:
-        raise UserError(f"--counts {text}: write layers and counts like c1=30,c2=20,c3=10,fc4=10") from None
+        raise UserError(f"--counts {text}: write each layer once with its count, like c1=30,c2=20,c3=10,fc4=10") from None
 
 
-def tolerances(orderings: Sequence[Ordering]) -> List[float]:
-    """Increases of the loss at which some layer gives up one more feature, ascending, from 0."""
-    found = {0.0}
+class Removal(NamedTuple):
+    """One step of the walk: a feature of ``layer`` goes, which raises its own layer's loss by up to ``cost``."""
+
+    cost: float
+    share: float
+    layer: str
+
+
+def walk(orderings: Sequence[Ordering]) -> List[Removal]:
+    """All removals, cheapest first, so that a beginning of the list is a way to prune; no layer loses its last feature.
+
+    The cost is the highest increase of the loss so far along the layer's own
+    ordering, at least 0: removals that cost nothing are taken in turn from all
+    layers, by the share of the layer that is gone.
+    """
+    removals = []
     for ordering in orderings:
-        highest = 0.0
-        for step in ordering.steps[:-1]:
-            highest = max(highest, step.loss - ordering.loss_before)
-            found.add(highest)
-    return sorted(found)
+        cost = 0.0
+        for number, step in enumerate(ordering.steps[:-1], start=1):
+            cost = max(cost, step.loss - ordering.loss_before)
+            removals.append(Removal(cost, number / ordering.features, ordering.layer))
+    return sorted(removals)
 
 
-def counts_at(orderings: Sequence[Ordering], tolerance: float) -> Dict[str, int]:
-    """Features that each layer keeps if its loss may not rise by more than ``tolerance``; never none."""
-    counts = {}
-    for ordering in orderings:
-        removed = 0
-        for step in ordering.steps[:-1]:
-            if step.loss - ordering.loss_before > tolerance:
-                break
-            removed += 1
-        counts[ordering.layer] = ordering.features - removed
-    return counts
+def counts_after(orderings: Sequence[Ordering], removals: Sequence[Removal]) -> Dict[str, int]:
+    """Features that each layer keeps after these removals."""
+    gone = [removal.layer for removal in removals]
+    return {ordering.layer: ordering.features - gone.count(ordering.layer) for ordering in orderings}
 
 
 def parameters_at(net: NetGraph, weights: Weights, counts: Mapping[str, int]) -> int:
@@ -77,7 +86,7 @@ def parameters_at(net: NetGraph, weights: Weights, counts: Mapping[str, int]) ->
 
 
 def within_parameters(pruner: "Pruner", share: float) -> Choice:
-    """The smallest tolerance at which at most ``share`` of the parameters stay.
+    """The shortest walk after which at most ``share`` of the parameters stay.
 
     Raises
     ------
@@ -85,52 +94,50 @@ def within_parameters(pruner: "Pruner", share: float) -> Choice:
     """
     orderings = [pruner.order(layer, {}) for layer in pruner.layers]
     before = pruner.net.parameter_count()
-    steps = tolerances(orderings)
+    removals = walk(orderings)
 
-    def fits(at: int) -> bool:
-        return parameters_at(pruner.net, pruner.weights, counts_at(orderings, steps[at])) <= share * before
+    def kept(steps: int) -> float:
+        return parameters_at(pruner.net, pruner.weights, counts_after(orderings, removals[:steps])) / before
 
-    if not fits(len(steps) - 1):
-        least = parameters_at(pruner.net, pruner.weights, counts_at(orderings, steps[-1])) / before
-        raise UserError(f"--target-parameters {share:g}: with one feature left in each layer {least:.4f} of the "
-                        f"parameters remain; ask for at least that")
-    chosen = _first(fits, len(steps))
-    counts = counts_at(orderings, steps[chosen])
-    kept = parameters_at(pruner.net, pruner.weights, counts) / before
-    return Choice(counts, f"{100 * kept:.1f} % of the parameters, at most {100 * share:g} % asked for: each layer gives "
-                          f"up what costs up to {steps[chosen]:.5f} in loss by its own ordering")
+    if kept(len(removals)) > share:
+        raise UserError(f"--target-parameters {share:g}: with one feature left in each layer {kept(len(removals)):.4f} "
+                        f"of the parameters remain; ask for at least that")
+    steps = _first(lambda steps: kept(steps) <= share, len(removals))
+    return Choice(counts_after(orderings, removals[:steps]),
+                  f"{100 * kept(steps):.1f} % of the parameters, at most {100 * share:g} % asked for: {_cheapest(removals, steps)}")
 
 
 def within_accuracy_drop(pruner: "Pruner", points: float, database: Database) -> Choice:
-    """The largest tolerance found whose pruned network, not retrained, loses at most ``points`` of accuracy.
+    """The longest walk found whose pruned network, not retrained, loses at most ``points`` of accuracy.
 
     The accuracy on the validation patches is measured on networks pruned
-    bottom-up, as they would be written.  It need not fall evenly with the
-    tolerance, so the bisection finds a place where it crosses the limit, and
-    what it returns was measured to be within it.
+    bottom-up, as they would be written.  It need not fall evenly along the
+    walk, so the bisection finds a place where it crosses the limit, and what
+    it returns was measured to be within it.
     """
     orderings = [pruner.order(layer, {}) for layer in pruner.layers]
-    steps = tolerances(orderings)
+    removals = walk(orderings)
     full = validate(pruner.net, pruner.weights, database).accuracy
-    drops: Dict[int, float] = {}
+    drops = {0: 0.0}
 
-    def exceeds(at: int) -> bool:
-        pruning = pruner.prune(counts_at(orderings, steps[at]))
+    def exceeds(steps: int) -> bool:
+        pruning = pruner.prune(counts_after(orderings, removals[:steps]))
         masked = mask_features(pruner.net, pruner.weights, pruning.removed)
-        drops[at] = 100 * (full - validate(pruner.net, masked, database).accuracy)
-        click.echo(f"loss tolerance {steps[at]:.5f}: {', '.join(f'{k} {v}' for k, v in pruning.counts.items())}, "
-                   f"accuracy drop {drops[at]:.2f} points", err=True)
-        return drops[at] > points + 1e-9
+        drops[steps] = 100 * (full - validate(pruner.net, masked, database).accuracy)
+        click.echo(f"{steps} features fewer: {', '.join(f'{k} {v}' for k, v in pruning.counts.items())}, accuracy "
+                   f"drop {drops[steps]:.2f} points", err=True)
+        return drops[steps] > points + 1e-9
 
-    crossing = _first(exceeds, len(steps))
-    if crossing == 0:
-        unpruned = {name: pruner.features[name] for name in pruner.layers}
-        return Choice(unpruned, f"nothing can go within a drop of {points:g} points")
-    within = max(at for at in drops if drops[at] <= points + 1e-9)
-    return Choice(counts_at(orderings, steps[within]),
-                  f"accuracy drop {drops[within]:.2f} points on the validation patches before retraining, at most "
-                  f"{points:g} asked for: each layer gives up what costs up to {steps[within]:.5f} in loss by its "
-                  f"own ordering")
+    _first(exceeds, len(removals) + 1)
+    steps = max(tried for tried in drops if drops[tried] <= points + 1e-9)
+    return Choice(counts_after(orderings, removals[:steps]),
+                  f"accuracy drop {drops[steps]:.2f} points on the validation patches before retraining, at most "
+                  f"{points:g} asked for: {_cheapest(removals, steps)}")
+
+
+def _cheapest(removals: Sequence[Removal], steps: int) -> str:
+    cost = removals[steps - 1].cost if steps else 0.0
+    return f"the {steps} cheapest features go, none of which costs more than {cost:.5f} in loss by its layer's own ordering"
 
 
 def _first(holds: Callable[[int], bool], count: int) -> int:

@@ -11,10 +11,11 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Union
+from typing import Any, Iterable, Iterator, Union
 
 from .errors import UserError
 
@@ -66,11 +67,11 @@ def atomic_directory(path: PathLike, force: bool = False) -> Iterator[Path]:
 
     Folders that killed processes left behind are removed.  An existing
     ``path`` is refused, or with ``force`` replaced, but only once the new
-    content is complete.
+    content is complete, and only if the old one holds nothing else.
 
     Raises
     ------
-    UserError : ``path`` exists and ``force`` is not given.
+    UserError : ``path`` exists and ``force`` is not given, or it holds files that the new content does not replace.
     """
     path = Path(path)
     refuse_existing(path, force)
@@ -85,11 +86,35 @@ def atomic_directory(path: PathLike, force: bool = False) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             if file.is_file():
                 _flush(file)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        _put_in_place(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_other_files(path: PathLike, replaced: Iterable[str]) -> None:
+    """Raise :class:`UserError` if a folder holds more than the named entries; numbers in names do not count.
+
+    ``--force`` is meant for the output of an earlier run, not for a folder of
+    data that was named by mistake.
+    """
+    known = {re.sub(r"\d+", "#", name) for name in replaced}
+    others = sorted(entry.name for entry in Path(path).iterdir() if re.sub(r"\d+", "#", entry.name) not in known)
+    if others:
+        raise UserError(f"{path}: holds other files ({', '.join(others[:3])}{' ...' if others[3:] else ''}), which "
+                        f"--force would delete; choose another name, or move them away")
+
+
+def _put_in_place(new: Path, path: Path) -> None:
+    if not path.exists():
+        os.replace(new, path)
+        return
+    if path.is_dir():
+        refuse_other_files(path, (entry.name for entry in new.iterdir()))
+    # Killed in between, there is the old one under another name, never none.
+    aside = path.with_name(f".{path.name}.replaced-{os.getpid()}")
+    os.replace(path, aside)
+    os.replace(new, path)
+    shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
 
 
 def write_text(path: PathLike, text: str) -> None:

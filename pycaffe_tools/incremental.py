@@ -125,7 +125,7 @@ class Incremental:
         needed = self._plan.bytes_needed(batch_size)
         if needed > max_memory:
             raise UserError(f"--max-memory: ordering {task.layer} on these patches needs about {needed >> 20} MB in "
-                            f"each process, {max_memory >> 20} MB are allowed; allow more or use fewer batches")
+                            f"each process, {max(max_memory, 0) >> 20} MB are left for it; allow more or use fewer batches")
         self._terms = self._plan.terms(task)
         self._rest = operations(task.graph, task.weights, way.rest, way.following.num_output, self._plan.output)
         self.plain = PlainOracle(task, batch_size)

@@ -206,7 +206,7 @@ def _choose(pruner: Pruner, network: Optional[str], counts: Optional[str], targe
 @click.option("--plain", is_flag=True, help="Run the net for each candidate instead of what changes: slow, for proof.")
 @click.option("--full-order", is_flag=True, help="Order each layer to its end (Figure 3), not only as far as needed.")
 @click.option("--max-memory", default="2G", help="Bound for all processes together.")
-@click.option("--workers", type=click.IntRange(0), default=2, help="Processes of one thread.")
+@click.option("--workers", type=click.IntRange(1), default=2, help="Processes of one thread.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of orderings  [default: orderings in --from]")
 @click.option("--force", is_flag=True, help="Replace the model directory.")
 def cli(network: Optional[str], source: Path, data: Path, out: Path, counts: Optional[str],
@@ -224,6 +224,8 @@ def cli(network: Optional[str], source: Path, data: Path, out: Path, counts: Opt
     if sum(target is not None for target in (network, counts, target_parameters, max_accuracy_drop)) != 1:
         raise click.UsageError("say what to prune to by exactly one of NET, --counts, --target-parameters and "
                                "--max-accuracy-drop")
+    if out.resolve() in [path.resolve() for given in (source, data) for path in (given, *given.absolute().parents)]:
+        raise UserError(f"{out}: is or holds the model or the patches to prune from; choose another --out")
     refuse_existing(out, force)
     trained, database = open_model(source), open_database(data)
     check_same_normalisation(trained, database)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import click
+import numpy as np
 
 from . import model, networks, training_log
 from .caffe_process import latest_snapshot, run_caffe_train
@@ -20,7 +21,7 @@ from .caffe_runtime import check_weights
 from .caffe_schema import parse_prototxt, read_prototxt, to_text
 from .commandline import OPTIONS, run
 from .errors import UserError
-from .files import PathLike, read_json, refuse_existing, sha256, write_json, write_text
+from .files import PathLike, read_json, refuse_existing, refuse_other_files, sha256, write_json, write_text
 from .caffemodel import read_weights
 from .netgraph import NetGraph, read_net, write_net
 from .patches import Database, lists, open_database
@@ -29,6 +30,9 @@ from .validation import validate, versions
 
 SNAPSHOT_PREFIX = "snapshot"
 KEPT_SNAPSHOTS = 2
+PRODUCTS = ("training", "orderings", "train.csv", "train.png", "train_val.prototxt", model.DEPLOY, model.WEIGHTS,
+            model.INFO)
+"""What a model directory may hold that is replaced with ``--force``."""
 LARGEST_TEST_BATCH = 250
 
 
@@ -162,6 +166,8 @@ def _with_data(train_val: Any, test_batch: int) -> Any:
 def _finished_before(out: Path, plan: Plan, resume: bool, force: bool) -> bool:
     """Whether ``out`` already holds this training, finished; clears or refuses anything else in it."""
     record = out / "training" / "options.json"
+    if out.is_dir() and force:
+        refuse_other_files(out, PRODUCTS)
     if not record.is_file():
         refuse_existing(out, force)
     elif latest_snapshot(record.with_name(SNAPSHOT_PREFIX)) is None and not (out / model.INFO).is_file():
@@ -238,6 +244,8 @@ def _forget_old_snapshots(work: Path) -> None:
 
 def _finish(out: Path, plan: Plan, database: Database) -> model.Model:
     _, _, caffemodel = latest_snapshot(out / "training" / SNAPSHOT_PREFIX)
+    if not all(np.isfinite(blob).all() for blobs in read_weights(caffemodel).values() for blob in blobs):
+        raise UserError(f"{out}: the training diverged, its weights are not finite; lower --base-lr and say --force")
     write_text(out / model.DEPLOY, plan.network.deploy)
     write_text(out / "train_val.prototxt", to_text(plan.network.train_val))
     shutil.copyfile(caffemodel, out / model.WEIGHTS)

@@ -46,9 +46,20 @@ def test_a_folder_appears_whole_and_replaces_only_when_forced(tmp_path):
         with atomic_directory(tmp_path / "out", force=True):
             1 / 0
     assert (tmp_path / "out" / "a").read_text() == "1"
-    with atomic_directory(tmp_path / "out", force=True):
-        pass
-    assert os.listdir(tmp_path / "out") == []
+    with atomic_directory(tmp_path / "out", force=True) as folder:
+        (folder / "a").write_text("2")
+    assert (tmp_path / "out" / "a").read_text() == "2" and os.listdir(tmp_path) == ["out"]
+
+
+def test_force_does_not_delete_what_it_does_not_replace(tmp_path):
+    out = tmp_path / "stack"
+    out.mkdir()
+    (out / "raw.tif").write_text("precious")
+    (out / "shard_000").write_text("old")
+    with pytest.raises(UserError, match="holds other files .raw.tif., which --force would delete"):
+        with atomic_directory(out, force=True) as folder:
+            (folder / "shard_001").write_text("new")
+    assert sorted(os.listdir(out)) == ["raw.tif", "shard_000"] and os.listdir(tmp_path) == ["stack"]
 
 
 def test_an_empty_folder_is_no_obstacle(tmp_path):
