@@ -302,7 +302,7 @@ def read_below(path: Optional[PathLike]) -> Dict[str, List[int]]:
 @click.option("--plain", is_flag=True, help="Run the net for every candidate, as proof of the fast way.")
 @click.option("--stop-after", type=int, help="Number of features to discard; all by default.")
 @click.option("--max-memory", default="2G", help="Bound on the memory of all processes together.")
-@click.option("--workers", default=2, help="Processes, one thread each.")
+@click.option("--workers", type=click.IntRange(1), default=2, help="Processes, one thread each.")
 @click.option("--cache", type=click.Path(), help="Folder of the logs; MODEL_DIR/orderings by default.")
 @click.option("-o", "--output", required=True, type=click.Path(), help="Ordering file (folder with --all-layers).")
 @click.option("--force", is_flag=True, help="Replace an existing ordering file.")
@@ -321,7 +321,7 @@ def cli(model_dir, data_dir, layer, all_layers, below, batches, batch_size, seed
     from .model import open_model
     from .patch_database import open_database
     if bool(layer) == all_layers:
-        raise UserError("give either --layer NAME or --all-layers")
+        raise click.UsageError("give either --layer NAME or --all-layers")
     model = open_model(model_dir)
     graph, weights, removed = model.net(), model.load_weights(), read_below(below)
     layers = prunable_layers(graph) if all_layers else [layer]

@@ -14,7 +14,7 @@ import numpy as np
 
 from .commandline import OPTIONS, run
 from .errors import UserError
-from .files import PathLike, atomic_file, read_json
+from .files import PathLike, atomic_file, read_json, refuse_existing
 from .ordering import read_ordering
 from .overlay import overlay
 
@@ -242,8 +242,11 @@ def _named(values: Sequence[str], option: str) -> Dict[str, str]:
               help="Folder of ordering files, or pruned model directory; several may be given.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="PNG to write.")
 @click.option("--csv", "table", type=click.Path(path_type=Path), help="Also write the numbers.")
-def fig3(nets: Sequence[str], out: Path, table: Optional[Path]) -> None:
+@click.option("--force", is_flag=True, help="Replace what exists.")
+def fig3(nets: Sequence[str], out: Path, table: Optional[Path], force: bool) -> None:
     """Loss against the number of discarded features, one panel a layer, one line a net (Figure 3)."""
+    for path in filter(None, (out, table)):
+        refuse_existing(path, force)
     curves = [curve for name, source in _named(nets, "--net").items() for curve in read_curves(name, source)]
     draw_figure_3(curves, out, table)
     click.echo(f"wrote {out}" + (f" and {table}" if table else ""))
@@ -257,21 +260,41 @@ def fig3(nets: Sequence[str], out: Path, table: Optional[Path]) -> None:
 @click.option("--prob-slice", default=None, type=int, help="Slice of the probability stacks  [default: --slice]")
 @click.option("--crop", metavar="Y0:Y1,X0:X1", help="Part to show.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="PNG to write.")
+@click.option("--force", is_flag=True, help="Replace what exists.")
 def fig4(raw: Path, slice_number: int, nets: Sequence[str], prob_slice: Optional[int], crop: Optional[str],
-         out: Path) -> None:
+         out: Path, force: bool) -> None:
     """Input, probability map and segmentation of each net (Figure 4)."""
-    from .volumes import open_volume
+    refuse_existing(out, force)
     part = parse_crop(crop)
     maps = {}
     for name, text in _named(nets, "--net").items():
         path, _, threshold = text.rpartition("@")
-        if not path:
-            raise UserError(f"--net {name}={text}: write PROB@T, the stack and the threshold")
-        with open_volume(path) as volume:
-            maps[name] = (volume.read(slice_number if prob_slice is None else prob_slice)[part], float(threshold))
-    with open_volume(raw) as volume:
-        draw_figure_4(volume.read(slice_number)[part], maps, out)
+        if not path or not _is_probability(threshold):
+            raise UserError(f"--net {name}={text}: write PROB@T, the stack and the threshold from 0 to 1")
+        maps[name] = (_read_slice(path, slice_number if prob_slice is None else prob_slice)[part], float(threshold))
+    image = _read_slice(raw, slice_number)[part]
+    for name, (probability, _) in maps.items():
+        if probability.shape != image.shape:
+            raise UserError(f"--net {name}: its slice has shape {probability.shape}, the input's {image.shape}; give a "
+                            f"map of the whole slice")
+    draw_figure_4(image, maps, out)
     click.echo(f"wrote {out}")
+
+
+def _is_probability(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
+
+
+def _read_slice(path: PathLike, number: int) -> np.ndarray:
+    from .volumes import open_volume
+    with open_volume(path) as volume:
+        if not 0 <= number < volume.shape[0]:
+            raise UserError(f"{path}: has {volume.shape[0]} slices, so there is no slice {number}; count from 0 (a map of "
+                            f"some slices is counted by itself, with --prob-slice)")
+        return volume.read(number)
 
 
 def parse_crop(text: Optional[str]) -> Crop:

@@ -58,3 +58,24 @@ def test_crops_are_written_as_ranges():
     for text in ("1:3", "a:b,1:2", "1:2,3:4,5:6"):
         with pytest.raises(UserError, match="--crop"):
             plots.parse_crop(text)
+
+
+def test_figure_4_refuses_what_does_not_belong_together(tmp_path, capsys):
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "raw.tif", np.zeros((2, 40, 40), np.uint8), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "p.tif", np.zeros((2, 40, 40), np.float32), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "small.tif", np.zeros((2, 20, 40), np.float32), photometric="minisblack")
+
+    def fig4(net, *more):
+        arguments = ["fig4", "--raw", str(tmp_path / "raw.tif"), "--net", net, "-o", str(tmp_path / "f.png"), *more]
+        plots.cli.main(arguments, standalone_mode=False)
+
+    for net, more, sentence in (("N=%s@0.5" % (tmp_path / "p.tif"), ["--slice", "9"], "no slice 9"),
+                                ("N=%s@x" % (tmp_path / "p.tif"), [], "threshold from 0 to 1"),
+                                ("N=%s@0.5" % (tmp_path / "small.tif"), [], "has shape")):
+        with pytest.raises(UserError, match=sentence):
+            fig4(net, *more)
+    fig4("N=%s@0.5" % (tmp_path / "p.tif"))
+    with pytest.raises(UserError, match="exists already"):
+        fig4("N=%s@0.5" % (tmp_path / "p.tif"))
+    fig4("N=%s@0.5" % (tmp_path / "p.tif"), "--force")
