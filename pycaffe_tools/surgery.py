@@ -357,6 +357,8 @@ def cli(deploy: Path, weights: Path, out_dir: Path, keep_file: Path, train_val: 
       echo '{"c1": [0, 2, 5], "fc4": [1, 3, 4, 7]}' > keep.json
       python -m pycaffe_tools.surgery deploy.prototxt weights.caffemodel slim --keep-file keep.json
     """
+    if any(out_dir.resolve() in path.resolve().parents for path in (deploy, weights)):
+        raise UserError(f"{out_dir}: holds the net to be operated on; choose another folder")
     refuse_existing(out_dir, force)
     net = open_deploy(deploy)
     values = read_weights(weights)

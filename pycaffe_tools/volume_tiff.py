@@ -86,7 +86,12 @@ def _tiff_reader(path: str, tif: Any, axes: Optional[str]) -> Tuple[Layout, Call
     series = tif.series[0]
     page = tif.pages[0]
     if page.samplesperpixel > 1 or "S" in series.axes:
-        raise UserError(f"{path}: holds colour (RGB) pixels, shape {tuple(series.shape)}; convert it to grey values")
+        # tifffile's writer takes three or four slices for the planes of a colour picture unless told otherwise.
+        planes = series.axes == "SYX"
+        if not (planes and axes and series.dataoffset is not None):
+            hint = ", or say --axes ZYX if these are slices" if planes else ""
+            raise UserError(f"{path}: holds colour (RGB) pixels, shape {tuple(series.shape)}; convert it to grey "
+                            f"values{hint}")
     promised = int((tif.imagej_metadata or {}).get("images", 1)) if tif.is_imagej else 1
     found = max(len(tif.pages), series.size // page.size)   # ImageJ above 4 GB: many slices under one page header
     if found < promised:

@@ -568,3 +568,14 @@ def test_shared_micrographs_open_with_their_pixel_size():
     with open_volume(SHARED) as volume:
         assert volume.shape == (14, 1024, 1024) and volume.pixel_size == (45, 4.6, 4.6)
         np.testing.assert_array_equal(volume.read(7), tifffile.imread(SHARED, key=7))
+
+
+def test_few_slices_taken_for_colour_planes_are_read_if_the_axes_are_said(tmp_path):
+    stack = np.arange(4 * 5 * 6, dtype=np.uint8).reshape(4, 5, 6)
+    tifffile.imwrite(tmp_path / "four.tif", stack)      # tifffile writes these as the planes of one RGBA picture
+    with pytest.raises(UserError, match="or say --axes ZYX"):
+        open_volume(tmp_path / "four.tif")
+    with open_volume(tmp_path / "four.tif", axes="ZYX") as volume:
+        assert volume.shape == (4, 5, 6)
+        for z in range(4):
+            np.testing.assert_array_equal(volume.read(z), stack[z])
