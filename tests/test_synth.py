@@ -126,8 +126,12 @@ def test_an_existing_folder_is_refused_and_replaced_only_with_force(tmp_path):
     with pytest.raises(UserError, match="--force"):
         synth.write_synthetic(tmp_path / "v", slices=1, size=64)
     assert (tmp_path / "v" / "mine.txt").read_text() == "keep"
+    with pytest.raises(UserError, match="holds other files"):
+        synth.write_synthetic(tmp_path / "v", slices=1, size=64, force=True)
+    assert (tmp_path / "v" / "mine.txt").read_text() == "keep"
+    (tmp_path / "v" / "mine.txt").rename(tmp_path / "v" / "raw.tif")
     synth.write_synthetic(tmp_path / "v", slices=1, size=64, force=True)
-    assert not (tmp_path / "v" / "mine.txt").exists()
+    assert (tmp_path / "v" / "raw.tif").read_bytes() != b"keep"
 
 
 @pytest.mark.parametrize("wrong", [dict(slices=0), dict(size=8), dict(pixel_size=0.0), dict(pixel_size=float("nan")),
