@@ -42,10 +42,11 @@ def test_the_main_set_has_all_of_table_2_and_its_controls(scale):
         for criterion in ("loss", "apoz", "l1"):
             assert {f"{net}-{criterion}-s1", f"{net}-{criterion}-s1-pruned"} <= names
     for seed in (1, 2, 3):
-        assert {f"N-s{seed}", f"N6-loss-s{seed}", f"N7-loss-s{seed}", f"N7-apoz-s{seed}", f"N7-l1-s{seed}"} <= names
-    for net in ("N6", "N7"):
-        assert {f"{net}-random-s1", f"{net}-scratch-s1", f"{net}-scratch-s1-trained"} <= names
-    assert {"N-s1-again", "N-second-s1", "darkness-main", "darkness-second", "timing", "segment-N-s1"} <= names
+        assert {f"N-s{seed}", f"N-s{seed}-again"} <= names
+        for net in ("N6", "N7"):
+            assert {f"{net}-{how}-s{seed}" for how in ("loss", "apoz", "l1", "random", "scratch")} <= names
+            assert f"{net}-scratch-s{seed}-trained" in names
+    assert {"N-second-s1", "darkness-main", "darkness-second", "timing", "segment-N-s1"} <= names
 
 
 def test_the_second_set_has_n_n6_and_n7_with_one_seed():
