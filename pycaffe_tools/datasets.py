@@ -15,11 +15,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 import click
 
 from .commandline import OPTIONS, run
+from .dataset_stacks import build_stacks
 from .errors import UserError
 from .files import PathLike, read_json, sha256, write_json
 from .progress import Progress
@@ -40,6 +41,16 @@ def known(path: PathLike = LIST) -> Dict[str, Dict[str, Any]]:
     UserError : the list is not there.
     """
     return read_json(path)
+
+
+def files_of(entry: Mapping[str, Any]) -> List[Dict[str, Any]]:
+    """The files of a data set, where one line of the list may stand for a numbered series (``numbers``)."""
+    found: List[Dict[str, Any]] = []
+    for file in entry.get("files", []):
+        for number in file.get("numbers", [None]):
+            filled = {key: file[key] if number is None else file[key].format(number) for key in ("name", "url")}
+            found.append({**filled, "sha256": file["sha256"]})
+    return found
 
 
 def terms(name: str, entry: Dict[str, Any]) -> List[str]:
@@ -68,7 +79,7 @@ def fetch(name: str, entry: Dict[str, Any], out: PathLike, mirror: Optional[str]
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     paths, found = [], []
-    for file in entry["files"]:
+    for file in files_of(entry):
         url = f"{mirror.rstrip('/')}/{urllib.parse.quote(file['name'])}" if mirror else file["url"]
         path = download(url, out / file["name"], file["sha256"])
         found.append({"name": file["name"], "url": url, "sha256": sha256(path), "compared": file["sha256"] is not None})
@@ -194,6 +205,7 @@ def cli() -> None:
     \b
     python -m pycaffe_tools.datasets list
     python -m pycaffe_tools.datasets fetch vnc -o data/vnc
+    python -m pycaffe_tools.datasets stack vnc data/vnc -o data/em
     """
 
 
@@ -211,15 +223,38 @@ def list_command() -> None:
 @click.option("--url", "mirror", help="Folder to take the files from instead of their origin, such as a mirror.")
 def fetch_command(name: str, out: Path, mirror: Optional[str]) -> None:
     """Download data set NAME; interrupted, the same command goes on."""
+    entry = _entry(name)
+    click.echo("\n".join(terms(name, entry)))
+    for path in fetch(name, entry, out, mirror):
+        click.echo(f"{path}: {path.stat().st_size:,} bytes, SHA-256 {sha256(path)}")
+    if any(file["sha256"] is None for file in entry["files"]):
+        click.echo("No hash is known for some of these files, so they were not compared; theirs stand in "
+                   f"{out / MANIFEST}")
+    if "stacks" in entry:
+        click.echo(f"python -m pycaffe_tools.datasets stack {name} {out} makes the stacks of the reproduction of it, and "
+                   f"compares their pixels")
+
+
+@cli.command("stack", context_settings=OPTIONS)
+@click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("-o", "--out", default=Path("data/em"), type=click.Path(path_type=Path), help="Folder for the stacks.")
+@click.option("--force", is_flag=True, help="Replace stacks that exist.")
+def stack_command(name: str, folder: Path, out: Path, force: bool) -> None:
+    """Make the stacks that the reproduction reads of data set NAME, fetched into FOLDER.
+
+    Each is written only if its pixels are those that the committed results
+    were made from.
+    """
+    for path in build_stacks(name, _entry(name), folder, out, force):
+        click.echo(f"wrote {path}")
+
+
+def _entry(name: str) -> Dict[str, Any]:
     entries = known()
     if name not in entries:
         raise UserError(f"{name}: is no data set of the list; choose one of {', '.join(entries)}")
-    click.echo("\n".join(terms(name, entries[name])))
-    for path in fetch(name, entries[name], out, mirror):
-        click.echo(f"{path}: {path.stat().st_size:,} bytes, SHA-256 {sha256(path)}")
-    if any(file["sha256"] is None for file in entries[name]["files"]):
-        click.echo("No hash is known for some of these files, so they were not compared; theirs stand in "
-                   f"{out / MANIFEST}")
+    return entries[name]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from pycaffe_tools import datasets
-from pycaffe_tools.datasets import download, fetch, known
+from pycaffe_tools.datasets import download, fetch, files_of, known
 from pycaffe_tools.errors import UserError
 
 CONTENT = bytes(range(256)) * 4000      # about a megabyte
@@ -158,7 +158,7 @@ def test_what_its_terms_keep_from_download_is_told(tmp_path):
         fetch("isbi2012", known()["isbi2012"], tmp_path / "isbi")
     assert not (tmp_path / "isbi").exists()
     answer = CliRunner().invoke(datasets.cli, ["fetch", "nothing", "-o", str(tmp_path)])
-    assert isinstance(answer.exception, UserError) and "epfl, vnc, isbi2012" in str(answer.exception)
+    assert isinstance(answer.exception, UserError) and "epfl, epfl-boundaries, vnc, isbi2012" in str(answer.exception)
 
 
 def test_the_list_says_what_a_user_has_to_know():
@@ -167,5 +167,5 @@ def test_the_list_says_what_a_user_has_to_know():
     for name, entry in known().items():
         assert {"title", "page", "licence", "citation", "labels", "split", "pixel_size_nm"} <= set(entry)
         assert entry["citation"] in answer.output and entry["licence"] in answer.output
-        for file in entry.get("files", []):
+        for file in files_of(entry):
             assert file["url"].startswith("https://") and (file["sha256"] is None or len(file["sha256"]) == 64), name
