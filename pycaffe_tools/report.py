@@ -29,7 +29,7 @@ from .files import PathLike, write_json, write_text
 from .plots import Curve, draw_figure_3, draw_panels
 from .progress import duration
 from .report_page import Block, Bullets, Heading, Listing, Paragraph, Picture, Verdict, html, markdown
-from .tables import Results, all_tables, run_title
+from .tables import Results, all_tables, run_title, table_summary
 
 SMALLEST = "N7"
 SHARES = (0.4, 0.5, 0.6)
@@ -324,7 +324,7 @@ def write_report(folder: PathLike) -> List[Claim]:
     UserError : there are no logs.
     """
     results = Results(folder)
-    for table in all_tables(results):
+    for table in [*all_tables(results), table_summary(results)]:
         write_text(results.folder / "tables" / f"{table.name}.csv", table.as_csv())
         write_text(results.folder / "tables" / f"{table.name}.md", f"**{table.title}**\n\n{table.as_markdown()}\n")
     judged = judge_claims(results)

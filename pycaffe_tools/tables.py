@@ -135,14 +135,19 @@ class Results:
 
 # -- cells -----------------------------------------------------------------------------------------------------
 
-def with_spread(values: Mapping[int, float], digits: int = 2) -> str:
-    """Mean and standard deviation over the seeds, ``93.1 ± 0.2 (3)``; a single value stands alone."""
+def with_spread(values: Mapping[int, float]) -> str:
+    """Mean and standard deviation over the seeds, ``93.10 ± 0.20``; a single value stands alone."""
     numbers = list(values.values())
     if not numbers:
         return NONE
     if len(numbers) == 1:
-        return f"{numbers[0]:.{digits}f}"
-    return f"{mean(numbers):.{digits}f} ± {stdev(numbers):.{digits}f} ({len(numbers)})"
+        return f"{numbers[0]:.2f}"
+    return f"{mean(numbers):.2f} ± {stdev(numbers):.2f}"
+
+
+def seeds(*values: Mapping[int, float]) -> str:
+    """How many seeds the cells of a row come from; ``3, 1`` where they differ."""
+    return ", ".join(dict.fromkeys(str(len(numbers)) for numbers in values if numbers))
 
 
 def _number(value: Optional[float], form: str) -> str:
@@ -171,15 +176,17 @@ def table_2_accuracy(results: Results) -> Table:
     for net in results.nets:
         paper = networks.TABLE_2[net]
         if net == "N":
-            own = [with_spread(results.accuracies("N", None))] + [NONE] * 5
+            after, before = [results.accuracies("N", None), {}, {}], [{}, {}, {}]
         else:
-            own = [with_spread(results.accuracies(net, criterion)) for criterion in CRITERIA[:3]]
-            own += [with_spread(results.accuracies(net, criterion, before=True)) for criterion in CRITERIA[:3]]
-        rows.append([net, own[0], f"{paper.accuracy_loss:.2f}", own[1], own[2], f"{paper.accuracy_sparsity:.2f}", *own[3:]])
+            after, before = ([results.accuracies(net, criterion, before=before) for criterion in CRITERIA[:3]]
+                             for before in (False, True))
+        loss, apoz, l1 = map(with_spread, after)
+        rows.append([net, loss, f"{paper.accuracy_loss:.2f}", apoz, l1, f"{paper.accuracy_sparsity:.2f}",
+                     *map(with_spread, before), seeds(*after, *before)])
     return Table("table2-accuracy",
-                 "Table 2, accuracy A in percent on the validation patches (mean ± standard deviation over the seeds, "
-                 "their number in brackets)",
-                 ["net", "A loss", "paper", "A APoZ", "A L1", "paper [16]", "before retraining: loss", "APoZ", "L1"], rows)
+                 "Table 2, accuracy A in percent on the validation patches (mean ± standard deviation over the seeds)",
+                 ["net", "A loss", "paper", "A APoZ", "A L1", "paper [16]", "before retraining: loss", "APoZ", "L1", "seeds"],
+                 rows)
 
 
 def table_2_cost(results: Results) -> Table:
@@ -202,6 +209,17 @@ def table_2_cost(results: Results) -> Table:
                   "million MACs a patch", "parameters"], rows)
 
 
+def table_summary(results: Results) -> Table:
+    """Table 2 in one piece, for the README: its columns of accuracy, time and size out of the two tables above."""
+    accuracy, cost = table_2_accuracy(results), table_2_cost(results)
+    times_and_size = (1, 2, 3, 4, 6)
+    return Table("summary", "Table 2 in short: accuracy in percent, seconds for one slice on one core, size",
+                 ["net", "A by loss", "paper", "A by APoZ", "A by L1", "paper [16]", "seeds", "T patch by patch", "T dense",
+                  "paper (GPU)", "pruned %", "M kB"],
+                 [first[:6] + first[-1:] + [second[column] for column in times_and_size]
+                  for first, second in zip(accuracy.rows, cost.rows)])
+
+
 def table_segmentation(results: Results) -> Table:
     """What the paper lacks: scores of whole slices."""
     rows = []
@@ -222,9 +240,10 @@ def table_segmentation(results: Results) -> Table:
 
 def table_controls(results: Results) -> Table:
     """The comparisons that a reviewer asks for, all with the same retraining."""
-    rows = []
-    again = results.accuracies("N", "none")
-    rows.append(["N", "not pruned", with_spread(results.accuracies("N", None)), with_spread(again)])
+    def row(net: str, title: str, before: Mapping[int, float], after: Mapping[int, float]) -> List[str]:
+        return [net, title, with_spread(before), with_spread(after), seeds(before, after)]
+
+    rows = [row("N", "not pruned", results.accuracies("N", None), results.accuracies("N", "none"))]
     titles = {"loss": "by loss", "apoz": "by APoZ", "l1": "by L1", "random": "at random", "scratch": "trained from scratch"}
     for net in results.nets:
         found = {criterion: results.accuracies(net, criterion) for criterion in CRITERIA}
@@ -233,9 +252,9 @@ def table_controls(results: Results) -> Table:
         for criterion in CRITERIA:
             before = results.accuracies(net, criterion, before=True)
             if found[criterion] or before:
-                rows.append([net, titles[criterion], with_spread(before), with_spread(found[criterion])])
-    return Table("controls", "Controls: accuracy in percent before and after the same retraining",
-                 ["net", "features", "before retraining", "after"], rows)
+                rows.append(row(net, titles[criterion], before, found[criterion]))
+    return Table("controls", "Controls: accuracy in percent before and after the same retraining (mean ± standard deviation "
+                 "over the seeds)", ["net", "features", "before retraining", "after", "seeds"], rows)
 
 
 def table_definitions(results: Results) -> Table:

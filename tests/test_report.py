@@ -14,7 +14,8 @@ from pycaffe_tools.errors import UserError
 from pycaffe_tools.report import figure_3_curves, figure_4_panels, rises, write_report
 from pycaffe_tools.report_page import Bullets, Heading, Listing, Paragraph, Verdict, html, markdown
 from pycaffe_tools.reproduction import plan
-from pycaffe_tools.tables import Results, Table, all_tables, table_2_accuracy, table_2_cost, table_controls, with_spread
+from pycaffe_tools.tables import Results, Table, all_tables, table_2_accuracy, table_2_cost, table_controls, \
+    seeds, with_spread
 
 from .reproduction_logs import write_logs
 
@@ -39,9 +40,9 @@ def row(table, net):
 def test_accuracies_stand_with_their_spread_beside_the_papers(results):
     n6 = row(table_2_accuracy(results), "N6")
     # 92.8 with seeds 0.01 apart: mean 92.80, standard deviation 0.01, three seeds.
-    assert n6["A loss"] == "92.80 ± 0.01 (3)" and n6["paper"] == "92.87" and n6["paper [16]"] == "93.00"
-    assert n6["before retraining: loss"] == "87.80 ± 0.01 (3)"
-    assert row(table_2_accuracy(results), "N7")["A APoZ"] == "90.80 ± 0.01 (3)"
+    assert n6["A loss"] == "92.80 ± 0.01" and n6["seeds"] == "3" and n6["paper"] == "92.87" and n6["paper [16]"] == "93.00"
+    assert n6["before retraining: loss"] == "87.80 ± 0.01"
+    assert row(table_2_accuracy(results), "N7")["A APoZ"] == "90.80 ± 0.01"
     assert row(table_2_accuracy(results), "N1")["A loss"] == "92.91"        # one seed has no spread
 
 
@@ -58,8 +59,13 @@ def test_all_of_table_2_is_there(results):
 
 
 def test_spread_is_the_samples_standard_deviation():
-    assert with_spread({1: 1.0, 2: 2.0, 3: 3.0}) == "2.00 ± 1.00 (3)"
+    assert with_spread({1: 1.0, 2: 2.0, 3: 3.0}) == "2.00 ± 1.00"
     assert with_spread({1: 1.0}) == "1.00" and with_spread({}) == ""
+
+
+def test_the_number_of_seeds_is_said_where_cells_of_a_row_differ_in_it():
+    three, one = {1: 1.0, 2: 2.0, 3: 3.0}, {1: 1.0}
+    assert seeds(three, {}, three) == "3" and seeds(three, one, three) == "3, 1" and seeds({}) == ""
 
 
 def test_claims_are_computed_from_the_same_numbers(folder):
