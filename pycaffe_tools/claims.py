@@ -21,6 +21,8 @@ import math
 from statistics import mean, stdev
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from .networks import NAMES, TABLE_2
+
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
 
 Accuracies = Mapping[int, float]
@@ -45,12 +47,15 @@ class Claim(NamedTuple):
     rule: str
     verdict: str
     figures: List[Figure]
+    paper: Dict[str, float] = {}
+    """The same figures from the paper's Table 2, by name; empty where it prints none."""
 
     def as_dict(self) -> Dict[str, Any]:
         """For ``claims.json``."""
         figures = [{**figure._asdict(), "value": round(figure.value, 4), "uncertainty": round(figure.uncertainty, 4)}
                    for figure in self.figures]
-        return {**self._asdict(), "figures": figures}
+        paper = {name: round(value, 4) for name, value in self.paper.items()}
+        return {**self._asdict(), "figures": figures, "paper": paper}
 
 
 def judge(figures: Sequence[Figure], low: float = -math.inf, high: float = math.inf,
@@ -109,10 +114,21 @@ UNCERTAINTY = ("The uncertainty of a difference of accuracies is its standard de
                "have one seed the binomial standard error on the validation patches stands in.")
 """How accuracies get their uncertainty, for readers."""
 
+
 def _only(figures: Sequence[Figure], wanted: int) -> str:
     """Says so where a claim about several networks is judged on fewer."""
     names = ", ".join(figure.name for figure in figures)
     return f"; judged on {names} alone" if 0 < len(figures) < wanted else ""
+
+
+def _loses(nets: Sequence[str]) -> Dict[str, float]:
+    """What networks of Table 2, pruned by loss, lose against N."""
+    return {net: TABLE_2["N"].accuracy_loss - TABLE_2[net].accuracy_loss for net in nets}
+
+
+def _gains(nets: Sequence[str]) -> Dict[str, float]:
+    """What networks of Table 2 gain by the loss instead of the sparsity criterion."""
+    return {net: TABLE_2[net].accuracy_loss - TABLE_2[net].accuracy_sparsity for net in nets}
 
 
 KEPT_LIMIT = 0.3
@@ -130,7 +146,8 @@ def keeps_accuracy(reference: Accuracies, nets: Mapping[str, Accuracies], patche
     figures = differences({name: reference for name in nets}, nets, patches)
     return Claim(key, f"N1 to N6 lose at most {KEPT_LIMIT} points of accuracy against {against}{_only(figures, 6)}",
                  f"accuracy of {against} less that of each of N1 to N6 (loss criterion, retrained) is at most "
-                 f"{KEPT_LIMIT} points, rounded to a tenth", judge(figures, high=KEPT_LIMIT, digits=1), figures)
+                 f"{KEPT_LIMIT} points, rounded to a tenth", judge(figures, high=KEPT_LIMIT, digits=1), figures,
+                 _loses(NAMES[1:-1]))
 
 
 def loses_two_points(reference: Accuracies, smallest: Accuracies, patches: int) -> Claim:
@@ -139,7 +156,7 @@ def loses_two_points(reference: Accuracies, smallest: Accuracies, patches: int) 
     low, high = LOSS_RANGE
     return Claim("N7", "N7 loses about 2 points of accuracy",
                  f"accuracy of N less that of N7 (loss criterion, retrained) is {low} to {high} points, rounded to a "
-                 f"tenth", judge(figures, low, high, digits=1), figures)
+                 f"tenth", judge(figures, low, high, digits=1), figures, _loses(["N7"]))
 
 
 def is_competitive(loss: Mapping[str, Accuracies], sparsity: Mapping[str, Accuracies], patches: int,
@@ -149,7 +166,8 @@ def is_competitive(loss: Mapping[str, Accuracies], sparsity: Mapping[str, Accura
     return Claim(f"competitive-{reading}", f"pruning by loss is competitive with pruning by sparsity ({reading})"
                  f"{_only(figures, 7)}",
                  f"accuracy by loss less accuracy by {reading} is at least -{COMPETITIVE_LIMIT} points for each of N1 to "
-                 f"N7, rounded to a tenth", judge(figures, low=-COMPETITIVE_LIMIT, digits=1), figures)
+                 f"N7, rounded to a tenth", judge(figures, low=-COMPETITIVE_LIMIT, digits=1), figures,
+                 _gains(NAMES[1:]))
 
 
 def is_better(loss: Accuracies, other: Accuracies, patches: int, reading: str, *, key: str = "better",
@@ -158,7 +176,7 @@ def is_better(loss: Accuracies, other: Accuracies, patches: int, reading: str, *
     figures = differences({net: loss}, {net: other}, patches)
     return Claim(f"{key}-{reading}", text or f"{net} pruned by loss is better than {net} pruned by sparsity ({reading})",
                  f"accuracy of {net} by loss less accuracy of {net} by {reading} is above 0",
-                 judge(figures, low=_ABOVE_ZERO), figures)
+                 judge(figures, low=_ABOVE_ZERO), figures, _gains([net]) if key == "better" else {})
 
 
 def is_faster(slow: Tuple[float, float], fast: Tuple[float, float], repetitions: int, *, key: str = "faster",
@@ -173,7 +191,8 @@ def is_faster(slow: Tuple[float, float], fast: Tuple[float, float], repetitions:
     return Claim(key, f"N7 segments close to 4 times faster than N, {how}",
                  f"time of N over time of N7, {how}, on one core is at least {SPEED_UP} (what rounds to 4, or more); the "
                  f"shortest of the repetitions counts, the uncertainty is how far the quotient of shortest and longest "
-                 f"times is from that", judge(figures, low=SPEED_UP), figures)
+                 f"times is from that", judge(figures, low=SPEED_UP), figures,
+                 {figures[0].name: TABLE_2["N"].seconds / TABLE_2["N7"].seconds})
 
 
 def layers_differ(rises: Sequence[Mapping[str, float]], shares: Sequence[float] = (0.5,)) -> Claim:

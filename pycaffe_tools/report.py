@@ -103,6 +103,8 @@ def _verdict(claim: Claim) -> Verdict:
     numbers = "; ".join(f"{figure.name} {figure.value:.2f} ± {figure.uncertainty:.2f}"
                         + (f" ({figure.count})" if figure.count > 1 else "") for figure in claim.figures)
     details = [f"Rule: {claim.rule}.", f"Numbers: {numbers or 'not run'}."]
+    if claim.paper:
+        details.append("In the paper: " + "; ".join(f"{name} {value:.2f}" for name, value in claim.paper.items()) + ".")
     reason = _reason(claim)
     if claim.verdict != claims.REPRODUCED and reason and claim.figures:
         details.append(f"Why, presumably: {reason}")

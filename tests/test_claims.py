@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from pycaffe_tools import networks
 from pycaffe_tools.claims import (NOT_REPRODUCED, REPRODUCED, UNDECIDED, Figure, differences, is_better,
                                   is_competitive, is_faster, judge, keeps_accuracy, layers_differ, loses_two_points)
 
@@ -125,3 +126,19 @@ def test_a_claim_is_written_with_its_rule_and_numbers():
     claim = loses_two_points(N, around(91.1, 0.2), PATCHES).as_dict()
     assert claim["verdict"] == REPRODUCED and "1.5 to 2.5" in claim["rule"]
     assert claim["figures"] == [{"name": "N7", "value": 1.9, "uncertainty": 0.2, "count": 3}]
+
+
+def test_the_papers_own_numbers_meet_the_rules():
+    """Else the rules would not be those of the paper's sentences."""
+    table = networks.TABLE_2
+    loss = {net: {1: row.accuracy_loss} for net, row in table.items()}
+    sparsity = {net: {1: row.accuracy_sparsity} for net, row in table.items() if net != "N"}
+    pruned = {net: found for net, found in loss.items() if net != "N"}
+    kept = {net: found for net, found in pruned.items() if net != "N7"}
+    exact = 10 ** 9         # so many patches that no uncertainty is left
+    found = [keeps_accuracy(loss["N"], kept, exact), loses_two_points(loss["N"], loss["N7"], exact),
+             is_competitive(pruned, sparsity, exact, "L1"), is_better(loss["N7"], sparsity["N7"], exact, "L1"),
+             is_faster((table["N"].seconds,) * 2, (table["N7"].seconds,) * 2, 1)]
+    for claim in found:
+        assert claim.verdict == REPRODUCED, claim.key
+        assert claim.paper == pytest.approx({figure.name: figure.value for figure in claim.figures}), claim.key
