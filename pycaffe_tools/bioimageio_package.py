@@ -20,7 +20,7 @@ import numpy as np
 
 from . import __version__, engines
 from .export import TOLERANCE, Check, check, onnx_of, run_model
-from .files import PathLike, atomic_file, refuse_existing
+from .files import PathLike, atomic_file, refuse_existing, require_ending
 from .engines.onnx_printer import OPSET
 from .errors import UserError
 from .model import Model, open_model
@@ -39,8 +39,7 @@ def export_package(directory: PathLike, out: PathLike, force: bool = False) -> C
     ------
     UserError : no whole model, a net without dense form, ``out`` is not called .zip or exists without ``force``.
     """
-    if not str(out).endswith(".zip"):
-        raise UserError(f"{out}: a bioimage.io package is a zip file; give a name that ends in .zip")
+    require_ending(out, ".zip")
     refuse_existing(out, force)
     model = open_model(directory)
     # The numbers are checked on the net without mirroring, from which the packaged one differs by its first node.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -196,11 +197,18 @@ def read_caffemodel(path: PathLike) -> Any:
     UserError : missing, truncated, or not a caffemodel.
     """
     result = schema().NetParameter()
-    try:
-        result.ParseFromString(_read(path))
-    except DecodeError:
+    content = _read(path)
+    # Protobuf's C++ gives up some files that are no message with a warning only.
+    with warnings.catch_warnings(record=True) as given_up:
+        warnings.simplefilter("always")
+        try:
+            result.ParseFromString(content)
+            whole = not given_up
+        except DecodeError:
+            whole = False
+    if not whole:
         raise UserError(f"{path}: is not a whole caffemodel (truncated, or another kind of file); "
-                        f"copy or train it again") from None
+                        f"copy or train it again")
     return result
 
 

@@ -19,7 +19,7 @@ from .commandline import OPTIONS, run
 from .dense_plan import kernels, make_plan
 from .engines.onnx_printer import dense_model
 from .errors import UserError
-from .files import PathLike, atomic_file, refuse_existing
+from .files import PathLike, atomic_file, refuse_existing, require_ending
 from .model import Model, open_model
 from .onnx_patch import patch_model
 
@@ -116,8 +116,9 @@ def export(directory: PathLike, out: PathLike, dense: bool = False, force: bool 
 
     Raises
     ------
-    UserError : no whole model, a layer that cannot be exported, an existing ``out`` without ``force``.
+    UserError : no whole model, a layer that cannot be exported, ``out`` is not called .onnx or exists without ``force``.
     """
+    require_ending(out, ".onnx")
     refuse_existing(out, force)
     model = open_model(directory)
     made = onnx_of(model, dense)

@@ -39,6 +39,12 @@ def refuse_existing(path: PathLike, force: bool = False) -> None:
         raise UserError(f"{path}: exists already; choose another name, or say --force to replace it")
 
 
+def require_ending(path: PathLike, ending: str) -> None:
+    """Raise :class:`UserError` if a file to be written is not called ``*ending``, by which programs know its kind."""
+    if Path(path).suffix.lower() != ending:
+        raise UserError(f"{path}: would not be known for what it is; give a name that ends in {ending}")
+
+
 @contextmanager
 def atomic_file(path: PathLike) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` if the block succeeds.

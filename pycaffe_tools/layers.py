@@ -195,7 +195,8 @@ def output_shapes(layer: Layer, shapes: List[Shape]) -> List[Shape]:
         return [first[:axis] + (after - before,) + first[axis + 1:] for before, after in zip(edges, edges[1:])]
     if layer.type == "Reshape":
         return [_reshaped(layer, first)]
-    raise UserError(f"layer {layer.name}: layers of type {layer.type} are not understood here")
+    raise UserError(f"layer {layer.name}: layers of type {layer.type} are not understood here; check how the type is "
+                    f"written, such a net can only be run as a whole in Caffe")
 
 
 def _convolved(layer: Layer, shape: Shape) -> Shape:

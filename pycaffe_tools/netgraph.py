@@ -45,6 +45,7 @@ class NetGraph:
     def __init__(self, proto: Any, phase: str = "TEST", input_shapes: Optional[Mapping[str, Shape]] = None):
         self.proto = upgraded(proto)
         self.name = self.proto.name
+        self.where: Optional[str] = None
         self.phase = phase
         self.layers: List[Layer] = []
         self.inputs: Dict[Value, Optional[Shape]] = {}
@@ -150,9 +151,10 @@ class NetGraph:
                         continue
                     self._shapes.update(zip(layer.outputs, shapes))
         if value not in self._shapes:
-            raise self._not_derived or UserError(
+            error = self._not_derived or UserError(
                 f"net {self.name}: the shape of blob {value.blob!r} cannot be derived from the prototxt; "
                 f"use a deploy prototxt, which states its input's shape")
+            raise UserError(f"{self.where}: {error}") if self.where else error
         return self._shapes[value]
 
     def input_shape(self, layer: Layer) -> Shape:
@@ -254,9 +256,11 @@ class NetGraph:
 def read_net(path: PathLike, phase: str = "TEST", input_shapes: Optional[Mapping[str, Shape]] = None) -> NetGraph:
     """Read a prototxt as a :class:`NetGraph`; its messages name the file."""
     try:
-        return NetGraph(read_prototxt(path), phase, input_shapes)
+        net = NetGraph(read_prototxt(path), phase, input_shapes)
     except UserError as error:
         raise UserError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+    net.where = str(path)
+    return net
 
 
 def write_net(path: PathLike, proto: Any, comment: str = "") -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .commandline import OPTIONS, run
 from .errors import UserError
-from .files import PathLike, atomic_file, read_json, refuse_existing
+from .files import PathLike, atomic_file, read_json, refuse_existing, require_ending
 from .ordering import read_ordering
 from .overlay import overlay
 
@@ -245,6 +245,7 @@ def _named(values: Sequence[str], option: str) -> Dict[str, str]:
 @click.option("--force", is_flag=True, help="Replace what exists.")
 def fig3(nets: Sequence[str], out: Path, table: Optional[Path], force: bool) -> None:
     """Loss against the number of discarded features, one panel a layer, one line a net (Figure 3)."""
+    require_ending(out, ".png")
     for path in filter(None, (out, table)):
         refuse_existing(path, force)
     curves = [curve for name, source in _named(nets, "--net").items() for curve in read_curves(name, source)]
@@ -264,6 +265,7 @@ def fig3(nets: Sequence[str], out: Path, table: Optional[Path], force: bool) -> 
 def fig4(raw: Path, slice_number: int, nets: Sequence[str], prob_slice: Optional[int], crop: Optional[str],
          out: Path, force: bool) -> None:
     """Input, probability map and segmentation of each net (Figure 4)."""
+    require_ending(out, ".png")
     refuse_existing(out, force)
     part = parse_crop(crop)
     maps = {}

@@ -89,6 +89,14 @@ def test_another_kind_of_file_is_no_caffemodel(tmp_path):
         read_caffemodel(tmp_path / "picture.png")
 
 
+def test_a_tiff_is_no_caffemodel_and_protobuf_says_nothing_beside_it(tmp_path, recwarn):
+    """Its first byte reads as the end of a group, which protobuf's C++ answers with a warning only."""
+    (tmp_path / "stack.tif").write_bytes(b"II*\0" + bytes(64))
+    with pytest.raises(UserError, match="stack.tif: is not a whole caffemodel"):
+        read_caffemodel(tmp_path / "stack.tif")
+    assert not recwarn.list
+
+
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     with pytest.raises(UserError, match="nowhere.prototxt: there is no such file"):
         read_prototxt(tmp_path / "nowhere.prototxt")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pycaffe_tools.errors import UserError
-from pycaffe_tools.files import atomic_directory, atomic_file, read_json, refuse_existing, sha256, write_json
+from pycaffe_tools.files import atomic_directory, atomic_file, read_json, refuse_existing, require_ending, sha256, write_json
 
 DEAD = subprocess.Popen([sys.executable, "-c", ""])
 DEAD.wait()
@@ -67,6 +67,12 @@ def test_an_empty_folder_is_no_obstacle(tmp_path):
     assert refuse_existing(tmp_path / "absent") is None
     with pytest.raises(UserError, match="exists already"):
         refuse_existing(__file__)
+
+
+def test_a_file_of_another_name_would_not_be_known_for_what_it_is():
+    assert require_ending("figure.PNG", ".png") is None
+    with pytest.raises(UserError, match="figure.jpg: .* a name that ends in .png"):
+        require_ending("figure.jpg", ".png")
 
 
 def test_json_is_read_as_written_or_refused_by_name(tmp_path):

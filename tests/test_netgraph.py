@@ -391,3 +391,11 @@ def test_writing_a_prototxt_and_reading_it_changes_nothing(tmp_path):
     net = graph("oddities") if "reshape_param" in schema().LayerParameter.DESCRIPTOR.fields_by_name else graph("lenet")
     write_net(tmp_path / "net.prototxt", net.proto, "comment")
     assert to_text(read_prototxt(tmp_path / "net.prototxt")) == to_text(net.proto)
+
+
+def test_a_layer_that_is_not_understood_is_told_with_its_file(tmp_path):
+    path = tmp_path / "strange.prototxt"
+    path.write_text((ROOT / "prototxt" / "N" / "deploy.prototxt").read_text().replace('"Convolution"', '"Convolutoin"', 1))
+    net = read_net(path)
+    with pytest.raises(UserError, match="strange.prototxt: layer c1: layers of type Convolutoin are not understood"):
+        net.parameter_count()
