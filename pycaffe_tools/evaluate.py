@@ -70,7 +70,7 @@ class Evaluation(NamedTuple):
 def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membrane", membrane_value: int = 255,
              rim: float = RIM, threshold: float = 0.5, exclude: Optional[PathLike] = None,
              add_labels: Optional[PathLike] = None, slices: Optional[str] = None, segments: bool = False,
-             thin_truth: bool = False) -> Evaluation:
+             thin_truth: bool = False, crop: Optional[str] = None) -> Evaluation:
     """Compare a probability map (or a mask) with labels.
 
     Memory is that of a slice and of a histogram, whatever the volume.
@@ -86,6 +86,7 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
         default.  The map may hold all slices or just these.
     segments : compute V-Rand and V-Info too; see :mod:`.segment_metrics`.
     thin_truth : for these, thin the labels' membranes.
+    crop : ``Y0:Y1,X0:X1`` of the labels' slices, which is all that the map holds; whole slices by default.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
     if not 0 <= threshold <= 1:
         raise UserError(f"--threshold {threshold}: is not a probability; give a number from 0 to 1")
     pair = Pair(str(probability), str(labels), _text(exclude), _text(add_labels))
-    with closing(Source(pair, labels_are, membrane_value, rim, part=slices)) as source:
+    with closing(Source(pair, labels_are, membrane_value, rim, part=slices, crop=crop)) as source:
         chosen = parse_slices(slices, source.labels.volume.shape[0])
         scale = _scale(source, chosen)
         histogram, counts, excluded = ScoreHistogram(), Confusion(0, 0, 0, 0), 0
@@ -188,14 +189,15 @@ def _number(value: float) -> str:
 @click.option("--add-labels", metavar="FILE", help="A second label file, whose membrane counts as well.")
 @click.option("--exclude", metavar="MASK", help="What is not 0 here is not evaluated.")
 @click.option("--slices", metavar="A:B", help="Slices of LABELS, half-open: 6:8 or 0:4,9. PROB may hold only these.")
+@click.option("--crop", metavar="Y0:Y1,X0:X1", help="Part of each slice that PROB holds, as segment's --crop.")
 @click.option("--threshold", default=0.5, help="Membrane is called where the probability is at least this.")
 @click.option("--rand", "segments", is_flag=True, help="V-Rand and V-Info of the cells between the membranes as well.")
 @click.option("--thin-truth", is_flag=True, help="For --rand: thin the membranes of LABELS too, if drawn too wide.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the numbers to this file as well.")
 @click.option("--force", is_flag=True, help="Replace the --json file if it exists.")
 def cli(prob: str, labels: str, labels_are: str, membrane_value: str, rim: float, add_labels: Optional[str],
-        exclude: Optional[str], slices: Optional[str], threshold: float, segments: bool, thin_truth: bool,
-        json_file: Optional[Path], force: bool) -> None:
+        exclude: Optional[str], slices: Optional[str], crop: Optional[str], threshold: float, segments: bool,
+        thin_truth: bool, json_file: Optional[Path], force: bool) -> None:
     """Compare the probability map (or mask) PROB with LABELS.
 
     PROB is float32 from 0 to 1, or uint8 where 255 is probability 1. Accuracy,
@@ -211,11 +213,11 @@ def cli(prob: str, labels: str, labels_are: str, membrane_value: str, rim: float
     if json_file is not None:
         refuse_existing(json_file, force)
     result = evaluate(prob, labels, labels_are, int(membrane_value), rim, threshold, exclude, add_labels, slices,
-                      segments, thin_truth)
+                      segments, thin_truth, crop)
     if json_file is not None:
         write_json(json_file, {"probability": prob, "labels": labels, "labels_are": labels_are,
                                "membrane_value": int(membrane_value), "rim": rim, "exclude": exclude,
-                               "add_labels": add_labels, **result.as_dict()})
+                               "add_labels": add_labels, "crop": crop, **result.as_dict()})
     click.echo(report(result))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from .commandline import parse_slices
 from .errors import UserError
 from .networks import CENTRE, PATCH_SIZE
+from .regions import parse_region
 from .volumes import Volume, open_volume
 
 POSITIVE, NEGATIVE, EXCLUDED = 1, 0, -1
@@ -111,11 +112,12 @@ class Source:
     """An opened :class:`Pair`: grey values and classes, slice by slice.
 
     ``part`` names slices of the labels, such as ``6:8``, that may be all that
-    the raw file holds: a segmentation of just those, for instance.
+    the raw file holds: a segmentation of just those, for instance.  ``crop``
+    names the part of each labelled slice that it holds, ``Y0:Y1,X0:X1``.
     """
 
     def __init__(self, pair: Pair, labels_are: str, membrane_value: int, rim: float, axes: Optional[str] = None,
-                 part: Optional[str] = None):
+                 part: Optional[str] = None, crop: Optional[str] = None):
         self.pair = pair
         self.outlined = rim if labels_are == "mitochondria" else None
         self._open: List[Volume] = []
@@ -127,8 +129,14 @@ class Source:
             held = parse_slices(part, self.labels.volume.shape[0])
             is_part = self.raw.shape[0] == len(held) < self.labels.volume.shape[0]
             self._raw_slice = {z: number if is_part else z for number, z in enumerate(held)} if part else None
+            self._region = parse_region(crop, self.labels.volume.shape[1:])
+            if crop and self.raw.shape[1:] != self._region.shape:
+                raise UserError(f"{self.raw.path}: has slices of shape {self.raw.shape[1:]}, but --crop {crop} has "
+                                f"{self._region.shape}; give the crop it was made with")
+            # Of a crop, labels and masks are compared among themselves.
+            whole = self.labels.volume if crop else self.raw
             for other in self._open[1:]:
-                if other.shape[is_part:] != self.raw.shape[is_part:]:
+                if other.shape[1:] != whole.shape[1:] or not is_part and other.shape[0] != self.raw.shape[0]:
                     raise UserError(f"{other.path}: has shape {other.shape}, but {self.raw.path} has "
                                     f"{self.raw.shape}; labels and masks belong to their raw stack pixel by pixel")
         except BaseException:
@@ -162,7 +170,7 @@ class Source:
         return self.labels.mask(z)
 
     def classes(self, z: int, marked: Optional[np.ndarray] = None) -> np.ndarray:
-        """Class of every pixel of slice ``z``: int8 of POSITIVE, NEGATIVE or EXCLUDED."""
+        """Class of every pixel of slice ``z`` (of its crop): int8 of POSITIVE, NEGATIVE or EXCLUDED."""
         positive = self.marked(z) if marked is None else marked
         if self.outlined is not None:
             positive = outline(positive, self.outlined)
@@ -171,7 +179,7 @@ class Source:
         classes = positive.astype(np.int8)
         if self.exclude is not None:
             classes[self.exclude.read(z) != 0] = EXCLUDED
-        return classes
+        return classes[self._region.slices]
 
     def describe(self) -> Dict[str, Any]:
         """Files with hashes, shape, data type and pixel size, as ``patches.json`` holds them."""

@@ -17,6 +17,7 @@ from .errors import UserError
 from .files import PathLike, atomic_file, read_json, refuse_existing, require_ending
 from .ordering import read_ordering
 from .overlay import overlay
+from .regions import parse_region
 
 DPI = 130
 COLOURS = ("black", "tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink")
@@ -106,10 +107,6 @@ def draw_figure_3(curves: Sequence[Curve], out: PathLike, table: Optional[PathLi
 
 
 # -- images ----------------------------------------------------------------------------------------------------
-
-Crop = Tuple[slice, slice]
-WHOLE: Crop = (slice(None), slice(None))
-
 
 def draw_panels(panels: Sequence[Tuple[str, np.ndarray]], out: PathLike, columns: int = 3) -> None:
     """Draw 2-D images with titles side by side.
@@ -267,14 +264,15 @@ def fig4(raw: Path, slice_number: int, nets: Sequence[str], prob_slice: Optional
     """Input, probability map and segmentation of each net (Figure 4)."""
     require_ending(out, ".png")
     refuse_existing(out, force)
-    part = parse_crop(crop)
+    image = _read_slice(raw, slice_number)
+    part = parse_region(crop, image.shape).slices
     maps = {}
     for name, text in _named(nets, "--net").items():
         path, _, threshold = text.rpartition("@")
         if not path or not _is_probability(threshold):
             raise UserError(f"--net {name}={text}: write PROB@T, the stack and the threshold from 0 to 1")
         maps[name] = (_read_slice(path, slice_number if prob_slice is None else prob_slice)[part], float(threshold))
-    image = _read_slice(raw, slice_number)[part]
+    image = image[part]
     for name, (probability, _) in maps.items():
         if probability.shape != image.shape:
             raise UserError(f"--net {name}: its slice has shape {probability.shape}, the input's {image.shape}; give a "
@@ -297,23 +295,6 @@ def _read_slice(path: PathLike, number: int) -> np.ndarray:
             raise UserError(f"{path}: has {volume.shape[0]} slices, so there is no slice {number}; count from 0 (a map of "
                             f"some slices is counted by itself, with --prob-slice)")
         return volume.read(number)
-
-
-def parse_crop(text: Optional[str]) -> Crop:
-    """A crop written as ``y0:y1,x0:x1``; None is the whole slice.
-
-    Raises
-    ------
-    UserError : not of that form.
-    """
-    if text is None:
-        return WHOLE
-    try:
-        rows, columns = (slice(*(int(number) if number else None for number in part.split(":", 1)))
-                         for part in text.split(","))
-        return rows, columns
-    except (ValueError, TypeError):
-        raise UserError(f"--crop {text}: write rows and columns as y0:y1,x0:x1") from None
 
 
 @cli.command("steps", context_settings=OPTIONS)

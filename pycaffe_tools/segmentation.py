@@ -31,9 +31,10 @@ from .outputs import (MASK, PROBABILITY, assemble, exists, parts_path, read_acco
 from .overlay import write_overlay
 from .plausibility import sample_grey_values, warnings_of
 from .progress import Progress
+from .regions import Pair, parse_region
 from .slice_queue import SliceQueue, slices_in_memory
 from .slice_store import SliceResult, SliceStore, grey_hash, refuse_difference
-from .tiles import PaddedSlice, Pair, grid, parse_region
+from .tiles import PaddedSlice, grid
 from .volume_writers import create_volume, split_dataset
 from .volumes import Volume, open_volume
 from .workers import Settings, run_workers

@@ -13,7 +13,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from .errors import UserError
-from .tiles import PaddedSlice, Region
+from .regions import Region
+from .tiles import PaddedSlice
 
 
 class Task(NamedTuple):

@@ -185,3 +185,27 @@ def test_a_map_of_some_slices_is_compared_with_those_slices_of_the_labels(tmp_pa
         evaluate(tmp_path / "part.tif", tmp_path / "labels.tif", slices="1:4")
     with pytest.raises(UserError, match="shape"):
         evaluate(tmp_path / "part.tif", tmp_path / "labels.tif")
+
+
+def test_a_map_of_a_crop_is_compared_with_that_part_of_the_labels(tmp_path, membrane, probability, labels):
+    part = np.s_[1:3, 5:25, 10:50]
+    path, mask = write(tmp_path / "p.tif", probability[part]), np.zeros(SHAPE, np.uint8)
+    mask[:, :8] = 255
+    exclude = write(tmp_path / "exclude.tif", mask)
+    found = evaluate(path, labels, slices="1:3", crop="5:25,10:", threshold=0.3, exclude=exclude)
+    counted = np.s_[1:3, 8:25, 10:50]
+    assert found.counts == confusion(probability[counted] >= 0.3, membrane[counted])
+    assert found.excluded == 2 * 3 * 40
+    with pytest.raises(UserError, match="give the crop it was made with"):
+        evaluate(path, labels, slices="1:3", crop="5:25,0:20")
+    with pytest.raises(UserError, match="pixel by pixel"):
+        evaluate(path, labels, slices="1:3")
+
+
+def test_the_outline_of_a_mitochondrion_goes_on_beyond_a_crop(tmp_path):
+    """The crop's edge is no outline: the labels around it are known."""
+    labels = np.zeros((1, 40, 40), np.uint8)
+    labels[0, 5:35, 5:35] = 255
+    map_of_crop = write(tmp_path / "p.tif", np.zeros((1, 20, 20), np.float32))
+    found = evaluate(map_of_crop, write(tmp_path / "m.tif", labels), labels_are="mitochondria", rim=3, crop="10:30,10:30")
+    assert found.positive_fraction == 0

@@ -52,14 +52,6 @@ def test_figure_4_has_a_row_for_each_net(tmp_path):
     assert sizes[0][0] == sizes[1][0] and sizes[1][1] == pytest.approx(2 * sizes[0][1], abs=2)
 
 
-def test_crops_are_written_as_ranges():
-    assert plots.parse_crop("1:3,:5") == (slice(1, 3), slice(None, 5))
-    assert plots.parse_crop(None) == plots.WHOLE
-    for text in ("1:3", "a:b,1:2", "1:2,3:4,5:6"):
-        with pytest.raises(UserError, match="--crop"):
-            plots.parse_crop(text)
-
-
 def test_figure_4_refuses_what_does_not_belong_together(tmp_path, capsys):
     tifffile = pytest.importorskip("tifffile")
     tifffile.imwrite(tmp_path / "raw.tif", np.zeros((2, 40, 40), np.uint8), photometric="minisblack")
@@ -75,6 +67,8 @@ def test_figure_4_refuses_what_does_not_belong_together(tmp_path, capsys):
                                 ("N=%s@0.5" % (tmp_path / "small.tif"), [], "has shape")):
         with pytest.raises(UserError, match=sentence):
             fig4(net, *more)
+    with pytest.raises(UserError, match="--crop 0:50,0:10"):
+        fig4("N=%s@0.5" % (tmp_path / "p.tif"), "--crop", "0:50,0:10")
     fig4("N=%s@0.5" % (tmp_path / "p.tif"))
     with pytest.raises(UserError, match="exists already"):
         fig4("N=%s@0.5" % (tmp_path / "p.tif"))

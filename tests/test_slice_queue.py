@@ -7,7 +7,8 @@ import pytest
 
 from pycaffe_tools.errors import UserError
 from pycaffe_tools.slice_queue import SliceQueue, slices_in_memory
-from pycaffe_tools.tiles import PaddedSlice, Region, grid
+from pycaffe_tools.regions import Region
+from pycaffe_tools.tiles import PaddedSlice, grid
 
 SHAPE = (6, 8)
 
