@@ -15,7 +15,7 @@ import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Union
+from typing import Any, Iterable, Iterator, Optional, Union
 
 from .errors import UserError
 
@@ -31,12 +31,18 @@ def sha256(path: PathLike) -> str:
     return digest.hexdigest()
 
 
-def refuse_existing(path: PathLike, force: bool = False) -> None:
-    """Raise :class:`UserError` if ``path`` exists (an empty folder does not count), unless ``force``."""
+def refuse_existing(path: PathLike, force: bool = False, replaced: Optional[Iterable[str]] = None) -> None:
+    """Raise :class:`UserError` if ``path`` exists (an empty folder does not count), unless ``force``.
+
+    With ``replaced``, a folder that holds other entries than these is refused
+    in spite of ``force``; see :func:`refuse_other_files`.
+    """
     path = Path(path)
     occupied = any(path.iterdir()) if path.is_dir() else path.exists()
     if occupied and not force:
         raise UserError(f"{path}: exists already; choose another name, or say --force to replace it")
+    if occupied and replaced is not None and path.is_dir():
+        refuse_other_files(path, replaced)
 
 
 def require_ending(path: PathLike, ending: str) -> None:

@@ -18,6 +18,8 @@ from .volume_writers import create_reserved_dataset, reserve_space
 INFO = "patches.json"
 FORMAT = 1
 SPLITS = ("train", "val")
+PRODUCTS = (INFO, *(f"{split}{ending}" for split in SPLITS for ending in (".txt", "_000.h5")))
+"""What a database holds, and ``--force`` replaces; there may be shards of any number."""
 _BLOCK = 2048
 
 

@@ -35,7 +35,7 @@ from .errors import UserError
 from .files import PathLike, atomic_directory, refuse_existing, write_json
 from .model import Normalisation
 from .networks import CENTRE, PATCH_SIZE
-from .patch_database import FORMAT, INFO, SPLITS, Database, ShardWriter, blocks, lists, open_database, read_rows
+from .patch_database import FORMAT, INFO, PRODUCTS, SPLITS, Database, ShardWriter, blocks, lists, open_database, read_rows
 from .patch_sampling import (NEGATIVE, POSITIVE, GreyStatistics, Pair, SliceCount, Source, count_slice, draw,
                              extract_patches, positions, reflect_pad)
 from .progress import Progress
@@ -89,7 +89,7 @@ def make_database(pairs: Sequence[Pair], out: PathLike, labels_are: str, membran
         raise UserError(f"a shard of {shard_patches} patches: Caffe takes 1 to "
                         f"{np.iinfo(np.int32).max // PATCH_SIZE ** 2} patches a file")
     out = Path(out).absolute()
-    refuse_existing(out, force)
+    refuse_existing(out, force, PRODUCTS)
     with ExitStack() as stack:
         sources = [stack.enter_context(closing(Source(pair, labels_are, membrane_value, rim, axes)))
                    for pair in pairs]

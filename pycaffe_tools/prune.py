@@ -20,15 +20,18 @@ from .caffe_schema import read_prototxt
 from .commandline import OPTIONS, parse_size, run
 from .errors import UserError
 from .files import PathLike, atomic_directory, refuse_existing, sha256, write_json
-from .model import Model, finish_model, open_model
+from .model import INFO, Model, finish_model, open_model
 from .caffemodel import read_weights
 from .netgraph import NetGraph, read_net
 from .ordering import CRITERIA, Ordering, Sample, draw_sample, order_layer, prunable_layers
 from .patches import Database, open_database
+from .surgery import PRODUCTS as SURGERY_PRODUCTS
 from .surgery import prove, remove_features, write_files
 from .validation import validate, versions
 
 PRUNING = "pruning.json"
+PRODUCTS = (*SURGERY_PRODUCTS, PRUNING, INFO)
+"""What a pruned model directory holds."""
 
 
 class Pruning(NamedTuple):
@@ -226,7 +229,8 @@ def cli(network: Optional[str], source: Path, data: Path, out: Path, counts: Opt
                                "--max-accuracy-drop")
     if out.resolve() in [path.resolve() for given in (source, data) for path in (given, *given.absolute().parents)]:
         raise UserError(f"{out}: is or holds the model or the patches to prune from; choose another --out")
-    refuse_existing(out, force)
+    # Asked before the work, and again when the new folder takes its place.
+    refuse_existing(out, force, PRODUCTS)
     trained, database = open_model(source), open_database(data)
     check_same_normalisation(trained, database)
     pruner = Pruner(trained, draw_sample(database, batches, batch_size, seed), criterion=criterion, plain=plain,

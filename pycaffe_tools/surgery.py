@@ -40,6 +40,8 @@ TOLERANCE = 1e-5
 
 MASKED, MASKED_WEIGHTS = "masked.prototxt", "masked.caffemodel"
 DEPLOY, TRAIN_VAL, SLIM_WEIGHTS = "deploy.prototxt", "train_val.prototxt", "weights.caffemodel"
+PRODUCTS = (MASKED, MASKED_WEIGHTS, DEPLOY, TRAIN_VAL, SLIM_WEIGHTS)
+"""What :func:`write_files` writes, and ``--force`` replaces."""
 
 
 class Surgery(NamedTuple):
@@ -359,7 +361,7 @@ def cli(deploy: Path, weights: Path, out_dir: Path, keep_file: Path, train_val: 
     """
     if any(out_dir.resolve() in path.resolve().parents for path in (deploy, weights)):
         raise UserError(f"{out_dir}: holds the net to be operated on; choose another folder")
-    refuse_existing(out_dir, force)
+    refuse_existing(out_dir, force, PRODUCTS)
     net = open_deploy(deploy)
     values = read_weights(weights)
     check_all_weights(net, values, str(weights))

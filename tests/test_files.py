@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from pycaffe_tools import patch_database, prune
 from pycaffe_tools.errors import UserError
 from pycaffe_tools.files import atomic_directory, atomic_file, read_json, refuse_existing, require_ending, sha256, write_json
 
@@ -67,6 +68,18 @@ def test_an_empty_folder_is_no_obstacle(tmp_path):
     assert refuse_existing(tmp_path / "absent") is None
     with pytest.raises(UserError, match="exists already"):
         refuse_existing(__file__)
+
+
+def test_force_is_refused_before_the_work_where_a_folder_holds_other_files(tmp_path):
+    """Hours of pruning must not end in a sentence that could have been said at once."""
+    for folder, products in (("pruned", prune.PRODUCTS), ("patches", patch_database.PRODUCTS)):
+        (tmp_path / folder).mkdir()
+        for name in products:
+            (tmp_path / folder / name.replace("000", "012")).touch()
+        assert refuse_existing(tmp_path / folder, force=True, replaced=products) is None
+        (tmp_path / folder / "thesis.tex").touch()
+        with pytest.raises(UserError, match="holds other files .thesis.tex., which --force would delete"):
+            refuse_existing(tmp_path / folder, force=True, replaced=products)
 
 
 def test_a_file_of_another_name_would_not_be_known_for_what_it_is():
