@@ -25,5 +25,6 @@ from_conda() {
         fail "$conda could not make the environment, see $LOG; try again, or CAFFE_FROM=debian."
     check "$PREFIX/bin/python" ||
         fail "conda's environment is incomplete: $(last_words)"
+    importable
     finish conda
 }

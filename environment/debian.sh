@@ -15,6 +15,7 @@ from_debian() {
     "$PARTIAL/bin/caffe" --version >>"$LOG" 2>&1 ||
         fail "the new caffe command line does not start: $(last_words)"
     install_partial
+    importable
     finish debian
 }
 

@@ -57,7 +57,8 @@ from_existing() { # from_existing PYTHON
         fail "$given imports caffe, but no caffe command line was found beside it; give its path in CAFFE_COMMAND."
     rm -rf "$PARTIAL"
     mkdir -p "$PARTIAL/bin"
-    launcher "$PARTIAL/bin/python" "$python"
+    # The tools can be imported from any folder.
+    PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH} launcher "$PARTIAL/bin/python" "$python"
     launcher "$PARTIAL/bin/caffe" "$command"
     install_partial
     finish existing "$given"

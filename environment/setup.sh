@@ -45,6 +45,15 @@ finish() { # finish FROM [PYTHON]: the environment in place is whole
     mv "$PREFIX/stamp.partial" "$STAMP"
     say "ready in .caffe: $("$PREFIX/bin/python" "$HERE/check.py" --summary)"
 }
+importable() { # the tools can be imported wherever .caffe/bin/python is started; the checkout may be moved
+    "$PREFIX/bin/python" -c 'import os, site, sys
+root, prefix = sys.argv[1:]
+for place in site.getsitepackages():
+    if os.path.realpath(place).startswith(prefix + os.sep) and os.path.isdir(place):
+        with open(os.path.join(place, "pycaffe_tools.pth"), "w") as stream:
+            stream.write(os.path.relpath(root, place) + "\n")
+        break' "$ROOT" "$PREFIX"
+}
 install_partial() { # the finished .caffe.partial becomes .caffe
     rm -rf "$PARTIAL.old"
     if [ -e "$PREFIX" ]; then mv "$PREFIX" "$PARTIAL.old"; fi

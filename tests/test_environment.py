@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import stat
@@ -46,6 +47,16 @@ def test_child_processes_of_sys_executable_get_the_same_caffe():
 
 
 @pytest.mark.caffe
+def test_the_tools_are_found_from_any_folder(tmp_path):
+    """Where the data lies, the checkout is not; the Python of `make env` knows the tools there too."""
+    python = ROOT / ".caffe" / "bin" / "python"
+    if not python.is_file():
+        pytest.skip("not in the environment of `make env`")
+    done = subprocess.run([str(python), "-m", "pycaffe_tools.evaluate", "--help"], cwd=str(tmp_path), capture_output=True,
+                          text=True, env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"})
+    assert done.returncode == 0 and "Compare the probability map" in done.stdout, done.stderr
+
+
 def test_caffe_command_line_prints_version_1():
     command = ROOT / ".caffe" / "bin" / "caffe"
     if not command.exists():
