@@ -270,7 +270,7 @@ def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: s
         return 0
     if not (em / DATA_SETS[data_set].raw).is_file():
         raise UserError(f"{em / DATA_SETS[data_set].raw}: there is no such stack; say where it lies with --em, "
-                        f"or see python -m pycaffe_tools.datasets list")
+                        f"or make it from the public files as data/README.md says")
     with store:
         runner = Runner(nodes, store, results / data_set, processes, redo, whole)
         outcome = runner.run()

@@ -61,9 +61,10 @@ class Results:
         self.logs = self.folder / "logs"
         if not (self.logs / "plan.json").is_file():
             raise UserError(f"{folder}: holds no logs/plan.json; run python -m pycaffe_tools.reproduce first")
-        self.plan: Dict[str, Any] = read_json(self.logs / "plan.json")
-        self.machine: Dict[str, Any] = read_json(self.logs / "machine.json")
-        found = [read_json(path) for path in sorted((self.logs / "nodes").glob("*.json"))]
+        self.plan = _log(self.logs / "plan.json", "data_set", "scale", "nodes")
+        self.machine = _log(self.logs / "machine.json", "processor", "cores", "sessions")
+        found = [_log(path, "name", "kind", "result", "seconds", "code") for path in
+                 sorted((self.logs / "nodes").glob("*.json"))]
         self.nodes: Dict[str, Dict[str, Any]] = {node["name"]: node for node in found}
 
     def result(self, name: str) -> Optional[Dict[str, Any]]:
@@ -131,6 +132,14 @@ class Results:
         """Orders of all layers of a pruning; None if there are none."""
         path = self.logs / "orderings" / f"{name}.json"
         return read_json(path) if path.is_file() else None
+
+
+def _log(path: Path, *needed: str) -> Dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict) or not set(needed) <= set(content):
+        raise UserError(f"{path}: is no log of a reproduction; remove it and run python -m pycaffe_tools.reproduce, which "
+                        f"writes it anew")
+    return content
 
 
 # -- cells -----------------------------------------------------------------------------------------------------

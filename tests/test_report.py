@@ -161,6 +161,14 @@ def test_no_logs_are_said_in_a_sentence(tmp_path):
         write_report(tmp_path)
 
 
+@pytest.mark.parametrize("file", ["plan.json", "machine.json", "nodes/N-s1.json"])
+def test_a_log_that_is_none_is_named(tmp_path, file):
+    write_logs(tmp_path / "epfl")
+    (tmp_path / "epfl" / "logs" / file).write_text("{}")
+    with pytest.raises(UserError, match=f"{file}: is no log of a reproduction"):
+        write_report(tmp_path / "epfl")
+
+
 def test_text_is_escaped_in_the_page(tmp_path):
     blocks = [Heading(1, "a < b"), Paragraph("x & y"), Bullets(["<i>"]), Verdict("not reproduced", "p < q", ["d > e"]),
               Table("t", "<title>", ["h|1"], [["<cell>"]]), Listing("<s>", ["<pre>"])]
