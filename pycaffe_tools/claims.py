@@ -5,12 +5,12 @@ with an uncertainty; it names the range in which they have to lie:
 
 - *reproduced*: every figure lies in the range with its whole uncertainty;
 - *not reproduced*: some figure lies outside with its whole uncertainty;
-- *undecided*: neither.
+- *undecided*: neither;
+- *not run*: there is no figure yet.
 
-The uncertainty of a difference of accuracies is the standard deviation of that
-difference over the seeds.  A network with one seed gets the largest one among
-the networks of the same claim; where all have one seed, the binomial standard
-error of the accuracy on the validation patches stands in for it.
+What a network's accuracy is compared by is which validation patches it
+classifies right, seed by seed: the two networks of a difference saw the same
+patches and, with the same seed, came from the same N.
 
 Source of the claims: J. Roels et al., ISBI 2017, arXiv:1810.09735, Section 4.
 """
@@ -21,12 +21,14 @@ import math
 from statistics import mean, stdev
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
+
 from .networks import NAMES, TABLE_2
 
-REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
+REPRODUCED, NOT_REPRODUCED, UNDECIDED, NOT_RUN = "reproduced", "not reproduced", "undecided", "not run"
 
-Accuracies = Mapping[int, float]
-"""Accuracy in percent by seed."""
+Right = Mapping[int, np.ndarray]
+"""By seed, which validation patches a network classifies right (bool, in one order for all networks)."""
 
 
 class Figure(NamedTuple):
@@ -40,7 +42,7 @@ class Figure(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A claim of the paper with its verdict."""
+    """A claim of the paper with its verdict, or a control that the paper lacks."""
 
     key: str
     text: str
@@ -49,6 +51,7 @@ class Claim(NamedTuple):
     figures: List[Figure]
     paper: Dict[str, float] = {}
     """The same figures from the paper's Table 2, by name; empty where it prints none."""
+    control: bool = False
 
     def as_dict(self) -> Dict[str, Any]:
         """For ``claims.json``."""
@@ -64,16 +67,18 @@ def judge(figures: Sequence[Figure], low: float = -math.inf, high: float = math.
 
     Parameters
     ----------
-    figures : with their uncertainties; none at all is undecided.
+    figures : with their uncertainties; none at all is not run.
     low, high : the range, ends included.
     digits : decimals to which the ends of a figure's interval are rounded before they are compared.
     """
     def rounded(value: float) -> float:
-        # 0.25 is 0.3 to a person who rounds to a tenth; Python would make it 0.2.
-        return value if digits is None else math.floor(value * 10 ** digits + 0.5 + 1e-9) / 10 ** digits
+        # 0.25 is 0.3 to a person who rounds to a tenth, and -0.25 is -0.3; Python would make it 0.2.
+        if digits is None:
+            return value
+        return math.copysign(math.floor(abs(value) * 10 ** digits + 0.5 + 1e-9) / 10 ** digits, value)
 
     if not figures:
-        return UNDECIDED
+        return NOT_RUN
     intervals = [(rounded(figure.value - figure.uncertainty), rounded(figure.value + figure.uncertainty))
                  for figure in figures]
     if any(upper < low or lower > high for lower, upper in intervals):
@@ -83,35 +88,39 @@ def judge(figures: Sequence[Figure], low: float = -math.inf, high: float = math.
     return UNDECIDED
 
 
-def differences(first: Mapping[str, Accuracies], second: Mapping[str, Accuracies], patches: int) -> List[Figure]:
-    """Accuracy of ``first`` less that of ``second`` for each network of both, over the seeds that both have.
+def difference(first: Right, second: Right) -> Optional[Tuple[List[float], float]]:
+    """Accuracy of one network less that of another, for each seed that both have, and its error of sampling.
 
-    Parameters
-    ----------
-    first, second : accuracies in percent by network and seed.
-    patches : on which they were measured.
+    Returns
+    -------
+    The differences in points, and the standard error, in points, that their
+    mean has because the validation patches are a sample: that of the mean over
+    patches of the difference of right (1) and wrong (0).  None without a common seed.
     """
-    found: List[Tuple[str, List[float], float]] = []
-    for name in first:
-        seeds = sorted(set(first[name]) & set(second.get(name, {})))
-        if seeds:
-            share = mean(first[name][seed] for seed in seeds) / 100
-            found.append((name, [first[name][seed] - second[name][seed] for seed in seeds],
-                          100 * math.sqrt(share * (1 - share) / patches)))
-    spreads = [stdev(values) for _, values, _ in found if len(values) > 1]
-
-    def uncertainty(values: List[float], binomial: float) -> float:
-        if len(values) > 1:
-            return stdev(values)
-        return max(spreads) if spreads else binomial
-
-    return [Figure(name, mean(values), uncertainty(values, binomial), len(values))
-            for name, values, binomial in found]
+    seeds = sorted(set(first) & set(second))
+    if not seeds:
+        return None
+    by_seed = np.array([first[seed].astype(np.float64) - second[seed] for seed in seeds])
+    by_patch = by_seed.mean(axis=0)
+    return [100 * float(value) for value in by_seed.mean(axis=1)], \
+        100 * float(by_patch.std(ddof=1)) / math.sqrt(by_patch.size)
 
 
-UNCERTAINTY = ("The uncertainty of a difference of accuracies is its standard deviation over the seeds (the same seed in "
-               "both networks); a network with one seed gets the largest among the networks of the claim, and where all "
-               "have one seed the binomial standard error on the validation patches stands in.")
+def differences(first: Mapping[str, Right], second: Mapping[str, Right]) -> List[Figure]:
+    """Accuracy of ``first`` less that of ``second`` for each network of both, with the uncertainty of :data:`UNCERTAINTY`."""
+    found = {name: difference(first[name], second[name]) for name in first if name in second}
+    known = {name: pair for name, pair in found.items() if pair is not None}
+    spreads = {name: stdev(values) for name, (values, _) in known.items() if len(values) > 1}
+    borrowed = max(spreads.values(), default=0.0)
+    return [Figure(name, mean(values), math.hypot(spreads.get(name, borrowed), error), len(values))
+            for name, (values, error) in known.items()]
+
+
+UNCERTAINTY = ("The uncertainty of a difference of accuracies is, added in squares, its standard deviation over the seeds "
+               "(the same seed in both networks) and its standard error from the validation patches on which the two "
+               "networks differ. A network with one seed gets the largest standard deviation among the networks of the "
+               "claim; where all have one seed the patches alone count. Patches of one slice resemble each other, so the "
+               "real uncertainty is larger.")
 """How accuracies get their uncertainty, for readers."""
 
 
@@ -139,30 +148,34 @@ STEEPNESS_RATIO = 2.0
 LEAST_RISE = 0.001
 _ABOVE_ZERO = 5e-324
 
+AGAIN = "N with the same retraining"
+"""The control beside N as trained."""
 
-def keeps_accuracy(reference: Accuracies, nets: Mapping[str, Accuracies], patches: int, *, key: str = "N1-N6",
-                   against: str = "N") -> Claim:
+
+def keeps_accuracy(reference: Right, nets: Mapping[str, Right], *, control: bool = False) -> Claim:
     """N1 to N6 lose at most 0.3 points ("at the cost of at most 0.3% accuracy"), rounded to a tenth."""
-    figures = differences({name: reference for name in nets}, nets, patches)
-    return Claim(key, f"N1 to N6 lose at most {KEPT_LIMIT} points of accuracy against {against}{_only(figures, 6)}",
+    figures = differences({name: reference for name in nets}, nets)
+    against = AGAIN if control else "N"
+    return Claim("N1-N6-control" if control else "N1-N6",
+                 f"N1 to N6 lose at most {KEPT_LIMIT} points of accuracy against {against}{_only(figures, 6)}",
                  f"accuracy of {against} less that of each of N1 to N6 (loss criterion, retrained) is at most "
                  f"{KEPT_LIMIT} points, rounded to a tenth", judge(figures, high=KEPT_LIMIT, digits=1), figures,
-                 _loses(NAMES[1:-1]) if key == "N1-N6" else {})
+                 {} if control else _loses(NAMES[1:-1]), control)
 
 
-def loses_two_points(reference: Accuracies, smallest: Accuracies, patches: int) -> Claim:
+def loses_two_points(reference: Right, smallest: Right, *, control: bool = False) -> Claim:
     """N7 loses about 2 points ("an accuracy decrease of 1.9%")."""
-    figures = differences({"N7": reference}, {"N7": smallest}, patches)
+    figures = differences({"N7": reference}, {"N7": smallest})
     low, high = LOSS_RANGE
-    return Claim("N7", "N7 loses about 2 points of accuracy",
-                 f"accuracy of N less that of N7 (loss criterion, retrained) is {low} to {high} points, rounded to a "
-                 f"tenth", judge(figures, low, high, digits=1), figures, _loses(["N7"]))
+    against = AGAIN if control else "N"
+    return Claim("N7-control" if control else "N7", f"N7 loses about 2 points of accuracy against {against}",
+                 f"accuracy of {against} less that of N7 (loss criterion, retrained) is {low} to {high} points, rounded to "
+                 f"a tenth", judge(figures, low, high, digits=1), figures, {} if control else _loses(["N7"]), control)
 
 
-def is_competitive(loss: Mapping[str, Accuracies], sparsity: Mapping[str, Accuracies], patches: int,
-                   reading: str) -> Claim:
+def is_competitive(loss: Mapping[str, Right], sparsity: Mapping[str, Right], reading: str) -> Claim:
     """The loss criterion is competitive with sparsity ("competitive (and in some cases even better)")."""
-    figures = differences(loss, sparsity, patches)
+    figures = differences(loss, sparsity)
     return Claim(f"competitive-{reading}", f"pruning by loss is competitive with pruning by sparsity ({reading})"
                  f"{_only(figures, 7)}",
                  f"accuracy by loss less accuracy by {reading} is at least -{COMPETITIVE_LIMIT} points for each of N1 to "
@@ -170,46 +183,48 @@ def is_competitive(loss: Mapping[str, Accuracies], sparsity: Mapping[str, Accura
                  _gains(NAMES[1:]))
 
 
-def is_better(loss: Accuracies, other: Accuracies, patches: int, reading: str, *, key: str = "better",
-              text: Optional[str] = None, net: str = "N7") -> Claim:
+def is_better(loss: Right, other: Right, reading: str, *, control: bool = False, net: str = "N7") -> Claim:
     """The loss criterion is better than another for the smallest network (91.27 against 90.86 in Table 2)."""
-    figures = differences({net: loss}, {net: other}, patches)
-    return Claim(f"{key}-{reading}", text or f"{net} pruned by loss is better than {net} pruned by sparsity ({reading})",
-                 f"accuracy of {net} by loss less accuracy of {net} by {reading} is above 0",
-                 judge(figures, low=_ABOVE_ZERO), figures, _gains([net]) if key == "better" else {})
+    figures = differences({net: loss}, {net: other})
+    than = reading if control else f"{net} pruned by sparsity ({reading})"
+    return Claim(f"{'control' if control else 'better'}-{reading}", f"{net} pruned by loss is better than {than}",
+                 f"accuracy of {net} by loss less accuracy of {than} is above 0",
+                 judge(figures, low=_ABOVE_ZERO), figures, {} if control else _gains([net]), control)
 
 
-def is_faster(slow: Tuple[float, float], fast: Tuple[float, float], repetitions: int, *, key: str = "faster",
-              how: str = "patch by patch") -> Claim:
-    """N7 is almost 4 times faster ("almost 4 times faster").
+def is_faster(slow: Tuple[float, float], fast: Tuple[float, float], repetitions: int, *, dense: bool = False) -> Claim:
+    """N7 is almost 4 times faster ("almost 4 times faster"), patch by patch as in the paper, or dense as here.
 
     ``slow`` and ``fast`` are the shortest and the longest time of N and N7.
     """
+    how = "dense" if dense else "patch by patch"
     ratio = slow[0] / fast[0]
     extremes = (slow[0] / fast[1], slow[1] / fast[0])
     figures = [Figure("time of N / time of N7", ratio, max(abs(ratio - extreme) for extreme in extremes), repetitions)]
-    return Claim(key, f"N7 segments close to 4 times faster than N, {how}",
+    return Claim("faster-dense" if dense else "faster", f"N7 segments close to 4 times faster than N, {how}",
                  f"time of N over time of N7, {how}, on one core is at least {SPEED_UP} (what rounds to 4, or more); the "
                  f"shortest of the repetitions counts, the uncertainty is how far the quotient of shortest and longest "
                  f"times is from that", judge(figures, low=SPEED_UP), figures,
-                 {figures[0].name: TABLE_2["N"].seconds / TABLE_2["N7"].seconds} if key == "faster" else {})
+                 {} if dense else {figures[0].name: TABLE_2["N"].seconds / TABLE_2["N7"].seconds}, dense)
 
 
-def layers_differ(rises: Sequence[Mapping[str, float]], shares: Sequence[float] = (0.5,)) -> Claim:
+def layers_differ(rises: Mapping[float, Sequence[Mapping[str, float]]]) -> Claim:
     """Loss curves are steeper in some layers ("the steepness of the curves is different across all layers").
 
-    ``rises`` holds, for each seed and each of ``shares``, the rise of the loss
-    by layer when that share of its features is discarded.
+    ``rises`` holds, for each share of a layer's features, one entry a seed:
+    the rise of the loss by layer when that share is discarded.
     """
-    ratios = []
-    for rise in rises:
-        bounded = [max(value, LEAST_RISE) for value in rise.values()]
-        ratios.append(max(bounded) / min(bounded))
-    figures = [Figure("steepest / flattest layer", mean(ratios), stdev(ratios) if len(ratios) > 1 else 0.0,
-                      len(ratios))] if ratios else []
-    places = ", ".join(f"{100 * share:.0f} %" for share in shares)
+    figures = []
+    for share, by_seed in rises.items():
+        ratios = []
+        for rise in by_seed:
+            bounded = [max(value, LEAST_RISE) for value in rise.values()]
+            ratios.append(max(bounded) / min(bounded))
+        if ratios:
+            figures.append(Figure(f"steepest / flattest layer at {100 * share:.0f} %", mean(ratios),
+                                  stdev(ratios) if len(ratios) > 1 else 0.0, len(ratios)))
     return Claim("steepness", "loss curves are steeper in some layers than in others (Figure 3)",
-                 f"rise of the training loss when a share of a layer's features is discarded: the largest among the layers "
-                 f"over the smallest is at least {STEEPNESS_RATIO:g}, where a rise below {LEAST_RISE} counts as "
-                 f"{LEAST_RISE}; mean and standard deviation over the seeds and shares of {places}",
-                 judge(figures, low=STEEPNESS_RATIO), figures)
+                 f"rise of the training loss when a share of a layer's features is discarded, along the orders of N7 with "
+                 f"the layers below already pruned: the largest among the layers over the smallest is at least "
+                 f"{STEEPNESS_RATIO:g} at each share, where a rise below {LEAST_RISE} counts as {LEAST_RISE}; mean and "
+                 f"standard deviation over the seeds", judge(figures, low=STEEPNESS_RATIO), figures)

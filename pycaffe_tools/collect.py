@@ -137,8 +137,8 @@ def _segmentation(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
 
 
 _RESULTS: Dict[str, Callable[[Node, RunStore, Path], Dict[str, Any]]] = {
-    "database": _database, "baseline": _as_written, "timing": _as_written, "model": _model, "orderings": _orderings,
-    "segmentation": _segmentation}
+    "database": _database, "baseline": _as_written, "timing": _as_written, "correctness": _as_written, "model": _model,
+    "orderings": _orderings, "segmentation": _segmentation}
 
 
 # -- images ----------------------------------------------------------------------------------------------------

@@ -262,7 +262,7 @@ def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: s
     those that need it and no others. Make the report with
     python -m pycaffe_tools.report results/DATASET.
     """
-    whole = plan(data_set, scale, processes)
+    whole = plan(data_set, scale)
     nodes = up_to(whole, stage)
     store = RunStore(runs / f"{data_set}-{scale}", em)
     if dry_run:

@@ -7,18 +7,20 @@ store) and ``{em}`` (the folder of stacks), so a store may be moved.
 
 Names of nodes are names of folders in the store:
 
-===================  ==============================================================================
-``N-s1``             N trained with seed 1
-``N-s1-again``       the same, retrained without pruning: the control for what retraining alone does
-``N7-loss-s1``       N-s1 pruned to N7 by the loss and retrained; ``...-pruned`` before retraining
-``N7-scratch-s1``    N7 trained from random weights and retrained; ``...-trained`` before retraining
-``N-second-s1``      N on the second definition of positives and negatives
-===================  ==============================================================================
+======================  ===========================================================================
+``N-s1``                N trained with seed 1
+``N-s1-again``          the same, retrained without pruning: the control for what retraining alone does
+``N-s1-again-like-N7``  the same, for as long as N7, where N7 is retrained for longer than the others
+``N7-loss-s1``          N-s1 pruned to N7 by the loss and retrained; ``...-pruned`` before retraining
+``N7-scratch-s1``       N7 trained from random weights and retrained; ``...-trained`` before retraining
+``N-second-s1``         N on the second definition of positives and negatives
+``right-N-s1``          which validation patches N-s1 classifies right
+======================  ===========================================================================
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import networks
 from .errors import UserError
@@ -153,7 +155,7 @@ class Node(NamedTuple):
     ----------
     name : also its folder or file in the store.
     stage : of :data:`STAGES`.
-    kind : what it makes: database, baseline, model, orderings, segmentation or timing.
+    kind : what it makes: database, baseline, model, orderings, correctness, segmentation or timing.
     commands : module and arguments of each command, in order.
     output : file that is there when all is done, below ``{runs}``.
     needs : nodes that have to be done before.
@@ -190,20 +192,19 @@ def scale_of(data_set: str, scale: str) -> Scale:
     return SCALES[scale][data_set]
 
 
-def plan(data_set: str, scale: str, processes: int = 2) -> List[Node]:
+def plan(data_set: str, scale: str) -> List[Node]:
     """All runs of a reproduction, those that matter most first; each after what it needs.
 
     Parameters
     ----------
     data_set : of :data:`DATA_SETS`.
     scale : of :data:`SCALES`.
-    processes : nodes that will run at once; a node alone may use as many processes for its orderings.
 
     Raises
     ------
     UserError : there is no such scale or data set.
     """
-    return _Planner(scale_of(data_set, scale), DATA_SETS[data_set], processes).nodes()
+    return _Planner(scale_of(data_set, scale), DATA_SETS[data_set]).nodes()
 
 
 # Measured on one core of a current processor, for estimates only.
@@ -216,8 +217,8 @@ _PIXEL = 2e-5
 
 
 class _Planner:
-    def __init__(self, scale: Scale, data: DataSet, processes: int):
-        self.scale, self.data, self.processes = scale, data, processes
+    def __init__(self, scale: Scale, data: DataSet):
+        self.scale, self.data = scale, data
         multiply_adds = {name: _multiply_adds(name) for name in networks.NAMES}
         # A part of an iteration does not shrink with the network.
         self.work = {name: 0.08 + 0.92 * count / multiply_adds["N"] for name, count in multiply_adds.items()}
@@ -231,7 +232,7 @@ class _Planner:
             # The deepest cut first: it makes the orderings of which the others need less.
             for net in sorted(scale.nets, reverse=True):
                 found += self._pruned(net, criterion, FIRST)
-        found += [self._again(FIRST)]
+        found += self._again(FIRST)
         if self.data.second:
             found += [self._database("second", self.data.second), self._darkness("second"),
                       self._train("N", f"N-second-s{FIRST}", FIRST, data="second")]
@@ -250,8 +251,8 @@ class _Planner:
                     found += self._pruned(net, criterion, seed)
             for net in scale.seeded:
                 found += self._scratch(net, seed)
-            found += [self._again(seed)]
-        return found
+            found += self._again(seed)
+        return found + [self._right(node) for node in found if _is_compared(node)]
 
     # -- one kind of node each ---------------------------------------------------------------------------------
 
@@ -272,9 +273,10 @@ class _Planner:
                     _START + 5e-5 * self.scale.train_patches, {})
 
     def _train(self, net: str, name: str, seed: int, data: str = "main", start: Optional[str] = None,
-               facts: Optional[Dict[str, Any]] = None) -> Node:
+               facts: Optional[Dict[str, Any]] = None, like: Optional[str] = None) -> Node:
+        """Training, or from ``start`` retraining, which is as long as that of the network ``like``."""
         scale = self.scale
-        iterations = dict(scale.retrain_longer).get(net, scale.retrain_iterations) if start else scale.train_iterations
+        iterations = self._retraining(like or net) if start else scale.train_iterations
         command = ["train", net, "--data", "{runs}/data-" + data, "--out", "{runs}/" + name, "--resume", "--seed",
                    str(seed)]
         command += ["--weights", "{runs}/" + start] if start else []
@@ -290,9 +292,26 @@ class _Planner:
         return Node(name, "retrain" if start else "train", "model", (tuple(command),), f"{name}/model.json",
                     (start,) if start else (f"data-{data}",), seconds, facts, resumes=True)
 
-    def _again(self, seed: int) -> Node:
-        return self._train("N", f"N-s{seed}-again", seed, start=f"N-s{seed}",
-                           facts={"criterion": "none", "step": "retrained"})
+    def _retraining(self, net: str) -> Optional[int]:
+        return dict(self.scale.retrain_longer).get(net, self.scale.retrain_iterations)
+
+    def _again(self, seed: int) -> List[Node]:
+        """N retrained without pruning, as long as each of the pruned networks is."""
+        found = {}
+        for net in self.scale.nets:
+            usual = self._retraining(net) == self.scale.retrain_iterations
+            name = f"N-s{seed}-again" + ("" if usual else f"-like-{net}")
+            facts = {"criterion": "none" if usual else f"none-like-{net}", "step": "retrained"}
+            found[name] = self._train("N", name, seed, start=f"N-s{seed}", facts=facts, like=net)
+        return list(found.values())
+
+    def _right(self, node: Node) -> Node:
+        name, facts = f"right-{node.name}", node.facts
+        command = ("correctness", "{runs}/" + node.name, "--data", "{runs}/data-" + facts["data"], "-o",
+                   "{runs}/" + name + ".json", "--force")
+        seconds = _START + self.work[facts["network"]] * self.scale.val_patches * _N_PATCH
+        return Node(name, "segment", "correctness", (command,), f"{name}.json", (node.name,), seconds,
+                    {"run": node.name, **{key: facts[key] for key in ("network", "criterion", "seed")}})
 
     def _scratch(self, net: str, seed: int) -> List[Node]:
         name = f"{net}-scratch-s{seed}"
@@ -322,9 +341,8 @@ class _Planner:
 
     def _sample(self, seed: int) -> List[str]:
         """Options of everything that orders features of N of one seed, so that all share one set of mini-batches."""
-        workers = 1 if self.processes > 1 else 2
         return ["--batches", str(self.scale.batches), "--batch-size", str(self.scale.batch_size), "--seed", str(seed),
-                "--workers", str(workers), "--max-memory", "3G", "--cache", "{runs}/orderings-s" + str(seed)]
+                "--workers", "1", "--max-memory", "3G", "--cache", "{runs}/orderings-s" + str(seed)]
 
     def _orderings(self, seed: int) -> Node:
         name = f"figure3-s{seed}"
@@ -351,6 +369,20 @@ class _Planner:
         command = ("timing", *("{runs}/" + run for run in runs), "-o", "{runs}/timing.json", "--force", *self.scale.timing)
         return Node("timing", "segment", "timing", (command,), "timing.json", tuple(runs), _START + 20 * len(runs),
                     {}, alone=True)
+
+
+def same_commands(commands: Sequence[Sequence[str]]) -> List[List[str]]:
+    """Commands without the options that change how fast they are and not what they make."""
+    return [[part for number, part in enumerate(command)
+             if not {part, *command[max(number - 1, 0):number]} & {"--workers", "--max-memory"}]
+            for command in commands]
+
+
+def _is_compared(node: Node) -> bool:
+    """Whether claims compare the accuracy of this run with others'."""
+    facts = node.facts
+    return (node.kind == "model" and facts["data"] == "main"
+            and (facts["step"] == "retrained" or (facts["step"] == "trained" and facts["criterion"] is None)))
 
 
 def _multiply_adds(net: str) -> int:

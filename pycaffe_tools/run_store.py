@@ -27,7 +27,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from .errors import UserError
 from .files import PathLike, read_json, sha256, write_json
-from .reproduction import Node
+from .reproduction import Node, same_commands
 
 PATIENCE = 5.0
 """Seconds to wait for processes that a killed runner left behind: the kernel ends them, but not at once."""
@@ -96,7 +96,7 @@ class RunStore:
         record = self.record(node.name)
         if record is None or not self.path(node.output).is_file():
             return False
-        if _identity(record["commands"]) != _identity(node.commands):
+        if same_commands(record["commands"]) != same_commands(node.commands):
             if redo:
                 return False
             raise UserError(f"{self.root}: {node.name} was made there by other commands "
@@ -139,13 +139,6 @@ class RunStore:
     def write_session(self, before: Sequence[Mapping[str, Any]], session: Mapping[str, Any]) -> None:
         """Keep the account of the present call, so that a kill loses little of it."""
         write_json(self.root / "sessions.json", [*before, session])
-
-
-def _identity(commands: Sequence[Sequence[str]]) -> List[List[str]]:
-    """Commands without the options that change how fast they are and not what they make."""
-    return [[part for number, part in enumerate(command)
-             if not {part, *command[max(number - 1, 0):number]} & {"--workers", "--max-memory"}]
-            for command in commands]
 
 
 def _first_difference(before: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> str:

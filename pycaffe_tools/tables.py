@@ -13,9 +13,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
+import numpy as np
+
 from . import networks
+from .correctness import unpacked
 from .errors import UserError
 from .files import PathLike, read_json
+from .reproduction import same_commands
 
 CRITERIA = ("loss", "apoz", "l1", "random", "scratch")
 NONE = ""
@@ -63,9 +67,12 @@ class Results:
             raise UserError(f"{folder}: holds no logs/plan.json; run python -m pycaffe_tools.reproduce first")
         self.plan = _log(self.logs / "plan.json", "data_set", "scale", "nodes")
         self.machine = _log(self.logs / "machine.json", "processor", "cores", "sessions")
-        found = [_log(path, "name", "kind", "result", "seconds", "code") for path in
+        found = [_log(path, "name", "kind", "commands", "result", "seconds", "code") for path in
                  sorted((self.logs / "nodes").glob("*.json"))]
-        self.nodes: Dict[str, Dict[str, Any]] = {node["name"]: node for node in found}
+        # Logs of another plan, such as one of another scale before it, are not of this reproduction.
+        planned = {node["name"]: same_commands(node["commands"]) for node in self.plan["nodes"]}
+        self.nodes: Dict[str, Dict[str, Any]] = {
+            node["name"]: node for node in found if planned.get(node["name"]) == same_commands(node["commands"])}
 
     def result(self, name: str) -> Optional[Dict[str, Any]]:
         """Result of a node; None if it is not done."""
@@ -88,7 +95,8 @@ class Results:
         Parameters
         ----------
         network : N, N1 ...
-        criterion : one of ``CRITERIA``; None for N as trained, "none" for N retrained without pruning.
+        criterion : one of ``CRITERIA``; None for N as trained, "none" for N retrained without pruning,
+            "none-like-N7" for the same as long as N7.
         before : before retraining.
         """
         wanted = "retrained" if criterion and not before else "trained" if criterion in (None, "scratch") else "pruned"
@@ -97,6 +105,12 @@ class Results:
                  and node["step"] == wanted and node["data"] == "main"]
         return {node["seed"]: 100 * node["result"]["validation"]["accuracy"]
                 for node in sorted(found, key=lambda node: node["seed"])}
+
+    def right(self, network: str, criterion: Optional[str]) -> Dict[int, np.ndarray]:
+        """Which validation patches the trained or retrained network classifies right, by seed; see :meth:`accuracies`."""
+        found = [node for node in self.nodes.values() if node["kind"] == "correctness" and node["network"] == network
+                 and node["criterion"] == criterion]
+        return {node["seed"]: unpacked(node["result"]) for node in sorted(found, key=lambda node: node["seed"])}
 
     def first(self, network: str) -> Optional[Dict[str, Any]]:
         """The model of the network by loss (or N itself) of the first seed."""
@@ -123,15 +137,14 @@ class Results:
         timing = self.result("timing")
         return timing["models"].get(network) if timing else None
 
-    @property
-    def patches(self) -> int:
-        """Validation patches."""
-        return self.plan["scale"]["val_patches"]
+    def iterations(self, network: str, criterion: Optional[str]) -> Optional[int]:
+        """Iterations of retraining of a network; None if it is not planned."""
+        return next((node["iterations"] for node in self.plan["nodes"] if node["kind"] == "model"
+                     and node["step"] == "retrained" and (node["network"], node["criterion"]) == (network, criterion)), None)
 
     def orderings(self, name: str) -> Optional[Dict[str, Any]]:
         """Orders of all layers of a pruning; None if there are none."""
-        path = self.logs / "orderings" / f"{name}.json"
-        return read_json(path) if path.is_file() else None
+        return _log(self.logs / "orderings" / f"{name}.json", "layers") if name in self.nodes else None
 
 
 def _log(path: Path, *needed: str) -> Dict[str, Any]:
@@ -182,20 +195,23 @@ def table_1(results: Results) -> Table:
 def table_2_accuracy(results: Results) -> Table:
     """Table 2, A: after retraining and before, beside the paper's."""
     rows = []
+    trained = results.accuracies("N", None)
     for net in results.nets:
         paper = networks.TABLE_2[net]
         if net == "N":
-            after, before = [results.accuracies("N", None), {}, {}], [{}, {}, {}]
+            after, before = [trained, {}, {}], [{}, {}, {}]
         else:
             after, before = ([results.accuracies(net, criterion, before=before) for criterion in CRITERIA[:3]]
                              for before in (False, True))
+        lost = {seed: trained[seed] - value for seed, value in after[0].items() if seed in trained and net != "N"}
         loss, apoz, l1 = map(with_spread, after)
-        rows.append([net, loss, f"{paper.accuracy_loss:.2f}", apoz, l1, f"{paper.accuracy_sparsity:.2f}",
+        rows.append([net, loss, f"{paper.accuracy_loss:.2f}", with_spread(lost), apoz, l1, f"{paper.accuracy_sparsity:.2f}",
                      *map(with_spread, before), seeds(*after, *before)])
     return Table("table2-accuracy",
-                 "Table 2, accuracy A in percent on the validation patches (mean ± standard deviation over the seeds)",
-                 ["net", "A loss", "paper", "A APoZ", "A L1", "paper [16]", "before retraining: loss", "APoZ", "L1", "seeds"],
-                 rows)
+                 "Table 2, accuracy A in percent on the validation patches (mean ± standard deviation over the seeds; what is "
+                 "lost is against N of the same seeds)",
+                 ["net", "A loss", "paper", "lost", "A APoZ", "A L1", "paper [16]", "before retraining: loss", "APoZ", "L1",
+                  "seeds"], rows)
 
 
 def table_2_cost(results: Results) -> Table:
@@ -223,9 +239,9 @@ def table_summary(results: Results) -> Table:
     accuracy, cost = table_2_accuracy(results), table_2_cost(results)
     times_and_size = (1, 2, 3, 4, 6)
     return Table("summary", "Table 2 in short: accuracy in percent, seconds for one slice on one core, size",
-                 ["net", "A by loss", "paper", "A by APoZ", "A by L1", "paper [16]", "seeds", "T patch by patch", "T dense",
+                 ["net", "A by loss", "paper", "lost", "A by APoZ", "A by L1", "paper [16]", "seeds", "T patch by patch", "T dense",
                   "paper (GPU)", "pruned %", "M kB"],
-                 [first[:6] + first[-1:] + [second[column] for column in times_and_size]
+                 [first[:7] + first[-1:] + [second[column] for column in times_and_size]
                   for first, second in zip(accuracy.rows, cost.rows)])
 
 
@@ -248,22 +264,25 @@ def table_segmentation(results: Results) -> Table:
 
 
 def table_controls(results: Results) -> Table:
-    """The comparisons that a reviewer asks for, all with the same retraining."""
-    def row(net: str, title: str, before: Mapping[int, float], after: Mapping[int, float]) -> List[str]:
-        return [net, title, with_spread(before), with_spread(after), seeds(before, after)]
+    """The comparisons that a reviewer asks for; networks of the same counts had the same retraining."""
+    rows = []
 
-    rows = [row("N", "not pruned", results.accuracies("N", None), results.accuracies("N", "none"))]
+    def add(net: str, criterion: str, title: str, before: Mapping[int, float]) -> None:
+        after = results.accuracies(net, criterion)
+        if before or after:
+            rows.append([net, title, f"{results.iterations(net, criterion):,}", with_spread(before), with_spread(after),
+                         seeds(before, after)])
+
+    for criterion in ("none", *(f"none-like-{net}" for net in results.nets)):
+        if results.iterations("N", criterion) is not None:
+            add("N", criterion, "not pruned", results.accuracies("N", None))
     titles = {"loss": "by loss", "apoz": "by APoZ", "l1": "by L1", "random": "at random", "scratch": "trained from scratch"}
     for net in results.nets:
-        found = {criterion: results.accuracies(net, criterion) for criterion in CRITERIA}
-        if not (found["random"] or found["scratch"]):
-            continue
-        for criterion in CRITERIA:
-            before = results.accuracies(net, criterion, before=True)
-            if found[criterion] or before:
-                rows.append(row(net, titles[criterion], before, found[criterion]))
-    return Table("controls", "Controls: accuracy in percent before and after the same retraining (mean ± standard deviation "
-                 "over the seeds)", ["net", "features", "before retraining", "after", "seeds"], rows)
+        if any(results.accuracies(net, criterion) for criterion in ("random", "scratch")):
+            for criterion in CRITERIA:
+                add(net, criterion, titles[criterion], results.accuracies(net, criterion, before=True))
+    return Table("controls", "Controls: accuracy in percent before and after retraining (mean ± standard deviation over the "
+                 "seeds)", ["net", "features", "iterations", "before retraining", "after", "seeds"], rows)
 
 
 def table_definitions(results: Results) -> Table:

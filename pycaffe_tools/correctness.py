@@ -1,0 +1,61 @@
+"""Which validation patches a network classifies right: what two networks' accuracies are compared by.
+
+Two networks are scored on the same patches and agree on most of them, so the
+error of the difference of their accuracies follows from the patches on which
+they differ, and is smaller than each accuracy's own.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any, Dict, Mapping
+
+import click
+import numpy as np
+
+from .commandline import OPTIONS, run
+from .files import refuse_existing, require_ending, sha256, write_json
+from .model import Model, open_model
+from .patch_database import Database, open_database
+from .validation import is_right, probabilities_of
+
+
+def correctness(model: Model, database: Database) -> np.ndarray:
+    """Whether each validation patch is classified right: bool, in the order of the database."""
+    return is_right(*probabilities_of(model.net(), model.load_weights(), database.val, database.val_count))
+
+
+def packed(right: np.ndarray) -> Dict[str, Any]:
+    """Right and wrong as text for JSON: eight patches a byte, in base64."""
+    return {"patches": int(right.size), "accuracy": round(float(right.mean()), 6),
+            "right": base64.b64encode(np.packbits(right).tobytes()).decode("ascii")}
+
+
+def unpacked(content: Mapping[str, Any]) -> np.ndarray:
+    """What :func:`packed` was given: bool, one a patch."""
+    octets = np.frombuffer(base64.b64decode(content["right"]), np.uint8)
+    return np.unpackbits(octets)[:content["patches"]].astype(bool)
+
+
+@click.command(context_settings=OPTIONS)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Patch database.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="JSON file to write.")
+@click.option("--force", is_flag=True, help="Replace it if it exists.")
+def cli(model: Path, data: Path, out: Path, force: bool) -> None:
+    """Write which validation patches of a database MODEL classifies right.
+
+    \b
+    python -m pycaffe_tools.correctness runs/N7 --data data/patches -o right.json
+    """
+    require_ending(out, ".json")
+    refuse_existing(out, force)
+    opened = open_model(model)
+    content = packed(correctness(opened, open_database(data)))
+    write_json(out, {"model": opened.name, "weights_sha256": sha256(opened.weights), **content})
+    click.echo(f"{out}: {100 * content['accuracy']:.2f} % of {content['patches']} patches are right")
+
+
+if __name__ == "__main__":
+    run(cli, "correctness")
