@@ -8,7 +8,7 @@
 #   PATCH_OPTIONS   more options of pycaffe_tools.patches, such as --val-slices 6:8 --train 300000 --val 300000
 #   DATA, RUNS      where the patch database and the models go
 #   NET             a network of Table 1: N, N1 ... N7
-#   DATASET, SCALE, EM   of the reproduction: epfl or vnc; small or full; the folder of the stacks (data/README.md)
+#   DATASET, SCALE, EM, RESULTS   of the reproduction: epfl or vnc; small or full; folder of the stacks (data/README.md)
 #   TRAIN_OPTIONS, RETRAIN_OPTIONS, PRUNE_OPTIONS, SEGMENT_OPTIONS   more options of those steps
 
 SYNTH          ?= data/synthetic
@@ -19,6 +19,7 @@ SYNTH_OPTIONS  ?= --slices 16 --size 512
 PATCH_OPTIONS  ?=
 DATA           ?= data/patches
 RUNS           ?= runs
+RESULTS        ?= results
 # `make train` alone means N; pruning, retraining and segmenting are mostly asked for N7.
 NET            ?= $(if $(filter train,$(MAKECMDGOALS)),N,N7)
 CRITERION      ?= loss
@@ -120,12 +121,12 @@ bench-segment: | $(ENV)  ## dense segmentation against patch by patch
 
 reproduce: reproduce-segment report  ## the paper's tables and figures on DATASET, from the stacks in EM, into results/
 
-REPRODUCE = $(TOOLS).reproduce $(DATASET) --scale $(SCALE) --runs $(RUNS) --em $(EM) --results results
+REPRODUCE = $(TOOLS).reproduce $(DATASET) --scale $(SCALE) --runs $(RUNS) --em $(EM) --results $(RESULTS)
 reproduce-data reproduce-train reproduce-prune reproduce-retrain reproduce-segment: reproduce-%: | $(ENV)
 	$(REPRODUCE) --stage $*
 
 report: | $(ENV)  ## results/*/report.html and report.md from the logs of the reproduction
-	$(TOOLS).report $(patsubst %/logs,%,$(wildcard results/*/logs))
+	$(TOOLS).report $(patsubst %/logs,%,$(wildcard $(RESULTS)/*/logs))
 
 clean:  ## remove the demo and build outputs, not the environment, data or runs
 	rm -rf demo build .pytest_cache

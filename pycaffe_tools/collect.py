@@ -26,9 +26,10 @@ from typing import Any, Callable, Dict, Mapping, Sequence
 
 import numpy as np
 
+from .errors import UserError
 from .files import PathLike, read_json, write_text
 from .netgraph import read_net
-from .reproduction import DATA_SETS, SCALES, DataSet, Node
+from .reproduction import DATA_SETS, SCALES, SEGMENTED, DataSet, Node
 from .run_store import RunStore
 from .timing import processor
 from .volumes import open_volume
@@ -50,6 +51,7 @@ def collect(node: Node, store: RunStore, results: PathLike) -> None:
 
 def collect_plan(nodes: Sequence[Node], store: RunStore, results: PathLike) -> None:
     """Write what holds for the reproduction as a whole."""
+    _remove_what_is_not_planned(nodes, logs(results))
     data_set, scale = store.root.name.rsplit("-", 1)
     described = DATA_SETS[data_set]._asdict()
     for key in ("main", "second"):
@@ -61,6 +63,23 @@ def collect_plan(nodes: Sequence[Node], store: RunStore, results: PathLike) -> N
     _write_json(logs(results) / "machine.json", {
         "processor": processor(), "cores": os.cpu_count(), "memory_gigabytes": _memory_gigabytes(),
         "system": platform.platform(terse=True), "sessions": store.sessions()})
+
+
+def refuse_another_scale(results: PathLike, scale: str) -> None:
+    """Raise :class:`UserError` if the results hold those of another scale: two do not belong into one report."""
+    path = logs(results) / "plan.json"
+    held = read_json(path)["scale"]["name"] if path.is_file() else scale
+    if held != scale:
+        raise UserError(f"{results}: holds the results of scale {held}; choose another folder with --results, or remove "
+                        f"this one")
+
+
+def _remove_what_is_not_planned(nodes: Sequence[Node], folder: Path) -> None:
+    names = {node.name for node in nodes} | {node.facts["run"] for node in nodes if node.kind == "segmentation"}
+    for part in ("nodes", "training", "orderings", "crops"):
+        for path in (folder / part).glob("*"):
+            if path.stem not in names and path.name not in ("input.png", "LICENCE.txt"):
+                path.unlink()
 
 
 def _memory_gigabytes() -> int:
@@ -131,7 +150,7 @@ def _segmentation(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
         if scores.get(key):
             scores[key] = Path(scores[key]).name
     crop = _data_set(store).crop
-    with open_volume(store.path(node.name) / "probability.tif") as volume:
+    with open_volume(store.path(node.name) / SEGMENTED) as volume:
         _write_png(folder / "crops" / f"{node.facts['run']}.png", volume.read(0)[crop[0]:crop[1], crop[2]:crop[3]])
     return scores
 

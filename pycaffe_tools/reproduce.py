@@ -21,7 +21,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set
 import click
 
 from .caffe_process import die_with_parent
-from .collect import collect, collect_plan
+from .collect import collect, collect_plan, refuse_another_scale
 from .commandline import OPTIONS, run
 from .errors import UserError
 from .progress import duration
@@ -271,6 +271,7 @@ def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: s
     if not (em / DATA_SETS[data_set].raw).is_file():
         raise UserError(f"{em / DATA_SETS[data_set].raw}: there is no such stack; say where it lies with --em, "
                         f"or make it from the public files as data/README.md says")
+    refuse_another_scale(results / data_set, scale)
     with store:
         runner = Runner(nodes, store, results / data_set, processes, redo, whole)
         outcome = runner.run()

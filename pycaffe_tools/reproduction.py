@@ -31,6 +31,9 @@ STAGES = ("data", "train", "prune", "retrain", "segment")
 SCORES = ("apoz", "l1")
 """The two readings of the sparsity criterion of reference [16]."""
 
+SEGMENTED = "probability.tif"
+"""What a segmentation leaves beside its scores."""
+
 FIRST = 1
 """Seed of the runs of which there is one."""
 
@@ -355,7 +358,7 @@ class _Planner:
     def _segment(self, run: str) -> Node:
         data, name = self.data, f"segment-{run}"
         slices = ",".join(str(number) for number in data.shown)
-        output = "{runs}/" + name + "/probability.tif"
+        output = "{runs}/" + name + "/" + SEGMENTED
         segment = ("segment", "{em}/" + data.raw, "-o", output, "--model", "{runs}/" + run, f"--slices={slices}",
                    "--dtype", "uint8", "--workers", "1")
         score = ["evaluate", output, "{em}/" + data.main.labels, f"--slices={slices}", "--rand", "--json",

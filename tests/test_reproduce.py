@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pycaffe_tools import networks
-from pycaffe_tools.collect import collect_plan
+from pycaffe_tools.collect import collect_plan, refuse_another_scale
 from pycaffe_tools.errors import UserError
 from pycaffe_tools.reproduce import Runner, describe, table, up_to
 from pycaffe_tools.reproduction import DATA_SETS, SCALES, STAGES, Node, plan, same_commands
@@ -249,3 +249,31 @@ def test_killed_at_any_moment_the_same_command_goes_on_to_the_end(tmp_path):
     report = subprocess.run([sys.executable, "-m", "pycaffe_tools.report", str(tmp_path / "results" / "synthetic")],
                             cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert report.returncode == 0 and "runs are not done" not in (logs.parent / "report.md").read_text()
+
+    # What a run made beside its record is asked for as well, and the stacks are those of the patches.
+    store = RunStore(tmp_path / "runs" / "synthetic-tiny", tmp_path / "em")
+    by_name = {node.name: node for node in nodes}
+    for name, file in (("data-main", "data-main/val_000.h5"), ("N-s1", "N-s1/weights.caffemodel"),
+                       ("segment-N-s1", "segment-N-s1/probability.tif")):
+        assert store.is_done(by_name[name])
+        store.path(file).rename(tmp_path / "aside")
+        assert not store.is_done(by_name[name]), f"{name} is done without {file}"
+        (tmp_path / "aside").rename(store.path(file))
+    (tmp_path / "em" / "raw.tif").write_bytes((tmp_path / "em" / "membranes.tif").read_bytes())
+    with pytest.raises(UserError, match="raw.tif: is not the stack that the patches"):
+        store.is_done(by_name["data-main"])
+    assert not store.is_done(by_name["data-main"], redo=True)
+
+
+def test_results_of_two_scales_are_not_mixed(tmp_path):
+    results = tmp_path / "results"
+    assert refuse_another_scale(results, "small") is None
+    for nodes, kept in ((plan("epfl", "small"), {"N-s1", "N-s2"}), (plan("epfl", "tiny"), {"N-s1"})):
+        for name in ("N-s1", "N-s2"):
+            (results / "logs" / "nodes").mkdir(parents=True, exist_ok=True)
+            (results / "logs" / "nodes" / f"{name}.json").write_text("{}")
+        scale = "small" if "N-s2" in kept else "tiny"
+        collect_plan(nodes, RunStore(tmp_path / "runs" / f"epfl-{scale}", tmp_path), results)
+        assert {path.stem for path in (results / "logs" / "nodes").glob("*.json")} == kept, "what is not planned goes"
+    with pytest.raises(UserError, match="holds the results of scale tiny"):
+        refuse_another_scale(results, "small")
