@@ -102,7 +102,7 @@ demo: env  ## everything once, small, on a synthetic volume, with pictures in de
 	@echo "Look at demo/overview.png; the pictures of each step are beside it."
 
 demo/overview.png: | $(RUNS)/N/probabilities.tif $(RUNS)/N7-pruned/probabilities.tif $(RUNS)/N7/probabilities.tif
-	$(TOOLS).plots steps $(RUNS) --data $(DATA) --raw $(RAW) --labels $(LABELS) --slice 6 -o demo
+	$(TOOLS).plots steps $(RUNS) --data $(DATA) --raw $(RAW) --labels $(LABELS) --slice 6 -o demo --force
 
 test: env  ## the test suite on real Caffe
 	$(PYTHON) -m pytest tests $(PYTEST_OPTIONS)

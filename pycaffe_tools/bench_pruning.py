@@ -23,7 +23,7 @@ import click
 import numpy as np
 
 from .caffe_runtime import random_weights
-from .commandline import OPTIONS, parse_size, run
+from .commandline import OPTIONS, SEED, parse_size, run
 from .errors import UserError
 from .fast_oracle import FastOracle
 from .files import write_json
@@ -198,7 +198,7 @@ def stand_in(batches: int, batch_size: int, seed: int) -> Tuple[NetGraph, Weight
 @click.option("--layer", "layers", multiple=True, help="Only this layer; may be repeated.")
 @click.option("--batches", default=2, help="Number of mini-batches.")
 @click.option("--batch-size", default=128, help="Patches in a mini-batch.")
-@click.option("--seed", default=0, help="Seed of the draw of mini-batches.")
+@click.option("--seed", type=SEED, default=0, help="Seed of the draw of mini-batches.")
 @click.option("--candidates", default=4, help="Candidates on which the plain ways are timed.")
 @click.option("--max-memory", default="2G", help="Bound on the memory of the fast way's process.")
 @click.option("-o", "--output", type=click.Path(), help="Also write the figures as JSON.")

@@ -35,7 +35,7 @@ import numpy as np
 from . import engines
 from .caffe_runtime import random_weights
 from .caffe_schema import parse_prototxt
-from .commandline import OPTIONS, run
+from .commandline import OPTIONS, FiniteRange, run
 from .dense_plan import make_plan
 from .errors import UserError
 from .files import write_json
@@ -243,7 +243,7 @@ def table(rows: Sequence[Row]) -> List[str]:
 @click.command(context_settings=OPTIONS)
 @click.argument("nets", nargs=-1, type=click.Choice(NAMES))
 @click.option("--ways", default=",".join(WAYS), help="What to compare, of " + ", ".join(WAYS) + ".")
-@click.option("--seconds", default=9.0, type=click.FloatRange(0.1), help="For each net and way, besides getting ready.")
+@click.option("--seconds", default=9.0, type=FiniteRange(0.1), help="For each net and way, besides getting ready.")
 @click.option("--workers", type=click.IntRange(1), help="Processes, one thread each. [default: the cores]")
 @click.option("--out", type=click.Path(dir_okay=False), help="Also write the figures as JSON.")
 def cli(nets: Tuple[str, ...], ways: str, seconds: float, workers: Optional[int], out: Optional[str]) -> None:

@@ -195,7 +195,8 @@ def die_with_parent() -> None:
 
 
 def _explanation(fatal: List[str], tail: List[str]) -> str:
-    text = "; ".join(fatal) or next((line for line in reversed(tail) if line), "it left no message")
+    text = "; ".join(fatal) or next(
+        (line for line in reversed(tail) if line and not line.startswith(("@", "***"))), "it left no message")
     if "Cannot use GPU in CPU-only Caffe" in text:
         return "this Caffe was built without GPU support; leave out --gpu"
     if "bad_alloc" in text or "Out of memory" in text:

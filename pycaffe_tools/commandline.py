@@ -10,16 +10,30 @@ Exit codes: 0 done; 1 the sentence says why not; 2 wrong usage; 130 interrupted.
 from __future__ import annotations
 
 import errno
+import math
 import re
 import sys
-from typing import List, NoReturn, Optional, Tuple
+from typing import Any, List, NoReturn, Optional, Tuple
 
 import click
 
 from .errors import UserError
 
+SEED = click.IntRange(0, 2 ** 31 - 1)
+"""Type of every ``--seed``: numpy refuses negative ones, and Caffe takes them for "draw one"."""
+
 OPTIONS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
 """``context_settings`` of every command."""
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers without ``nan`` and ``inf``, which compare as if they lay in any range."""
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def run(command: click.Command, name: str, argv: Optional[List[str]] = None) -> NoReturn:
@@ -53,6 +67,9 @@ def _exit_code(command: click.Command, name: str, argv: Optional[List[str]]) -> 
         # The reader (head, less) went away: not an error, but nothing more can be printed.
         sys.stderr.close()
         return 1
+    except MemoryError:
+        _say("error: there is not enough memory for that; ask for less of it, or for smaller sizes")
+        return 1
     except OSError as error:
         sentence = _operating_system_sentence(error)
         if sentence is None:
@@ -62,14 +79,16 @@ def _exit_code(command: click.Command, name: str, argv: Optional[List[str]]) -> 
 
 
 def _operating_system_sentence(error: OSError) -> Optional[str]:
-    where = error.filename or "the output"
+    # A file that is not whole yet is for the user the one that it will be.
+    where = re.sub(r"\.([^/]*)\.partial-\d+", r"\1", str(error.filename)) if error.filename else "the output"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}: the disk is full; free some space and run the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where}: permission denied; choose a place that you may write to, or read from"
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR) and error.filename:
-        return f"{where}: {error.strerror}; check the path"
-    return None
+    if error.errno == errno.EEXIST:
+        return f"{where}: is a file, and a folder is needed there; choose another path"
+    # Without a name it is not about a file of the user's.
+    return f"{where}: {error.strerror or error}; check the path" if error.filename else None
 
 
 def _say(sentence: str) -> None:

@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from .commandline import OPTIONS, run
-from .files import refuse_existing, require_ending, sha256, write_json
+from .files import refuse_existing, refuse_inputs, require_ending, sha256, write_json
 from .model import Model, open_model
 from .patch_database import Database, open_database
 from .validation import is_right, probabilities_of
@@ -50,6 +50,7 @@ def cli(model: Path, data: Path, out: Path, force: bool) -> None:
     python -m pycaffe_tools.correctness runs/N7 --data data/patches -o right.json
     """
     require_ending(out, ".json")
+    refuse_inputs(out, model, data)
     refuse_existing(out, force)
     opened = open_model(model)
     content = packed(correctness(opened, open_database(data)))

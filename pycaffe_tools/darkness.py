@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from .commandline import OPTIONS, run
-from .files import refuse_existing, write_json
+from .files import refuse_existing, refuse_inputs, require_ending, write_json
 from .metrics import roc_auc
 from .networks import CENTRE, PATCH_SIZE
 from .patch_database import Database, open_database, read_rows
@@ -96,6 +96,8 @@ def cli(data: Path, out: Path, force: bool) -> None:
     \b
     python -m pycaffe_tools.darkness data/patches -o darkness.json
     """
+    require_ending(out, ".json")
+    refuse_inputs(out, data)
     refuse_existing(out, force)
     found = darkness(open_database(data))
     content: Dict[str, Any] = {key: round(value, 6) for key, value in found._asdict().items()}

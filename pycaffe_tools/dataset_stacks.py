@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Callable, List, Mapping
 
@@ -88,7 +89,7 @@ def _reader(name: str, entry: Mapping[str, Any], source: Path) -> Callable[[str]
             raise UserError(f"{archive}: there is no such file; {advice}") from None
         except KeyError:
             raise UserError(f"{archive}: holds no {member}; {advice}") from None
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
             raise UserError(f"{archive}: is not a readable archive ({error}); remove it and {advice}") from None
 
     def from_folder(member: str) -> bytes:

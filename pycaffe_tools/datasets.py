@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -157,7 +158,7 @@ def _receive(url: str, part: Path, note: Path) -> None:
             return      # the server has no more bytes: all were there already
         raise UserError(f"{url}: the server answers {error.code} ({error.reason}); check the address on the data set's "
                         f"page, or give another with --url") from None
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, socket.timeout, ConnectionError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise UserError(f"{url}: cannot be read ({reason}); check the connection and the address, the same command goes "
                         f"on where it stopped") from None

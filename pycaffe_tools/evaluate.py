@@ -16,14 +16,15 @@ from typing import Any, Dict, List, NamedTuple, Optional
 import click
 import numpy as np
 
-from .commandline import OPTIONS, parse_slices, run
+from .commandline import OPTIONS, FiniteRange, parse_slices, run
 from .errors import UserError
-from .files import PathLike, refuse_existing, write_json
+from .files import PathLike, refuse_existing, refuse_inputs, require_ending, write_json
 from .metrics import BestThreshold, Confusion, ScoreHistogram, confusion
 from .patch_sampling import EXCLUDED, POSITIVE, Pair, Source
 from .patches import RIM
 from .progress import Progress
 from .segment_metrics import Best, ThresholdScores
+from .volume_writers import split_dataset
 
 ROUNDING = 1e-5
 """How far a probability may lie outside 0 to 1 by float32's arithmetic."""
@@ -70,7 +71,7 @@ class Evaluation(NamedTuple):
 def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membrane", membrane_value: int = 255,
              rim: float = RIM, threshold: float = 0.5, exclude: Optional[PathLike] = None,
              add_labels: Optional[PathLike] = None, slices: Optional[str] = None, segments: bool = False,
-             thin_truth: bool = False, crop: Optional[str] = None) -> Evaluation:
+             thin_truth: bool = False, crop: Optional[str] = None, axes: Optional[str] = None) -> Evaluation:
     """Compare a probability map (or a mask) with labels.
 
     Memory is that of a slice and of a histogram, whatever the volume.
@@ -87,6 +88,7 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
     segments : compute V-Rand and V-Info too; see :mod:`.segment_metrics`.
     thin_truth : for these, thin the labels' membranes.
     crop : ``Y0:Y1,X0:X1`` of the labels' slices, which is all that the map holds; whole slices by default.
+    axes : of the files, where they are not YX or ZYX.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
     if not 0 <= threshold <= 1:
         raise UserError(f"--threshold {threshold}: is not a probability; give a number from 0 to 1")
     pair = Pair(str(probability), str(labels), _text(exclude), _text(add_labels))
-    with closing(Source(pair, labels_are, membrane_value, rim, part=slices, crop=crop)) as source:
+    with closing(Source(pair, labels_are, membrane_value, rim, axes, slices, crop)) as source:
         chosen = parse_slices(slices, source.labels.volume.shape[0])
         scale = _scale(source, chosen)
         histogram, counts, excluded = ScoreHistogram(), Confusion(0, 0, 0, 0), 0
@@ -185,19 +187,20 @@ def _number(value: float) -> str:
               help="What LABELS mark: membrane, or filled mitochondria, whose outline is used.")
 @click.option("--membrane-value", type=click.Choice(["0", "255"]), default="255",
               help="Value that marks it in LABELS; 255 stands for the one value that is not 0.")
-@click.option("--rim", type=click.FloatRange(min=1), default=RIM, help="Pixels of a mitochondrion's outline.")
+@click.option("--rim", type=FiniteRange(min=1), default=RIM, help="Pixels of a mitochondrion's outline.")
 @click.option("--add-labels", metavar="FILE", help="A second label file, whose membrane counts as well.")
 @click.option("--exclude", metavar="MASK", help="What is not 0 here is not evaluated.")
 @click.option("--slices", metavar="A:B", help="Slices of LABELS, half-open: 6:8 or 0:4,9. PROB may hold only these.")
 @click.option("--crop", metavar="Y0:Y1,X0:X1", help="Part of each slice that PROB holds, as segment's --crop.")
-@click.option("--threshold", default=0.5, help="Membrane is called where the probability is at least this.")
+@click.option("--axes", help="Axes of the files where they are not YX or ZYX, e.g. CZYX.")
+@click.option("--threshold", type=FiniteRange(0, 1), default=0.5, help="Membrane is called where the probability is at least this.")
 @click.option("--rand", "segments", is_flag=True, help="V-Rand and V-Info of the cells between the membranes as well.")
 @click.option("--thin-truth", is_flag=True, help="For --rand: thin the membranes of LABELS too, if drawn too wide.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the numbers to this file as well.")
 @click.option("--force", is_flag=True, help="Replace the --json file if it exists.")
 def cli(prob: str, labels: str, labels_are: str, membrane_value: str, rim: float, add_labels: Optional[str],
-        exclude: Optional[str], slices: Optional[str], crop: Optional[str], threshold: float, segments: bool,
-        thin_truth: bool, json_file: Optional[Path], force: bool) -> None:
+        exclude: Optional[str], slices: Optional[str], crop: Optional[str], axes: Optional[str],
+        threshold: float, segments: bool, thin_truth: bool, json_file: Optional[Path], force: bool) -> None:
     """Compare the probability map (or mask) PROB with LABELS.
 
     PROB is float32 from 0 to 1, or uint8 where 255 is probability 1. Accuracy,
@@ -211,9 +214,11 @@ def cli(prob: str, labels: str, labels_are: str, membrane_value: str, rim: float
       python -m pycaffe_tools.evaluate p.tif mitochondria.tif --labels-are mitochondria
     """
     if json_file is not None:
+        require_ending(json_file, ".json")
+        refuse_inputs(json_file, *(split_dataset(path)[0] for path in (prob, labels, exclude, add_labels) if path))
         refuse_existing(json_file, force)
     result = evaluate(prob, labels, labels_are, int(membrane_value), rim, threshold, exclude, add_labels, slices,
-                      segments, thin_truth, crop)
+                      segments, thin_truth, crop, axes)
     if json_file is not None:
         write_json(json_file, {"probability": prob, "labels": labels, "labels_are": labels_are,
                                "membrane_value": int(membrane_value), "rim": rim, "exclude": exclude,

@@ -41,8 +41,23 @@ def refuse_existing(path: PathLike, force: bool = False, replaced: Optional[Iter
     occupied = any(path.iterdir()) if path.is_dir() else path.exists()
     if occupied and not force:
         raise UserError(f"{path}: exists already; choose another name, or say --force to replace it")
-    if occupied and replaced is not None and path.is_dir():
+    if occupied and replaced is not None:
+        _refuse_file(path)
         refuse_other_files(path, replaced)
+
+
+def refuse_inputs(out: PathLike, *inputs: Optional[PathLike]) -> None:
+    """Raise :class:`UserError` if ``out`` is one of the inputs, or lies in an input folder; no option allows that."""
+    place = Path(out).resolve()
+    for path in filter(None, inputs):
+        given = Path(path).resolve()
+        if place == given or given in place.parents:
+            raise UserError(f"{out}: is or lies in {path}, which is read; choose another name")
+
+
+def _refuse_file(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: is a file, and a folder is to be made; choose another name")
 
 
 def require_ending(path: PathLike, ending: str) -> None:
@@ -87,6 +102,7 @@ def atomic_directory(path: PathLike, force: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     refuse_existing(path, force)
+    _refuse_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
         if not _is_running(left.name.rsplit("-", 1)[1]):
@@ -120,13 +136,12 @@ def _put_in_place(new: Path, path: Path) -> None:
     if not path.exists():
         os.replace(new, path)
         return
-    if path.is_dir():
-        refuse_other_files(path, (entry.name for entry in new.iterdir()))
+    refuse_other_files(path, (entry.name for entry in new.iterdir()))
     # Killed in between, there is the old one under another name, never none.
     aside = path.with_name(f".{path.name}.replaced-{os.getpid()}")
     os.replace(path, aside)
     os.replace(new, path)
-    shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+    shutil.rmtree(aside)
 
 
 def write_text(path: PathLike, text: str) -> None:

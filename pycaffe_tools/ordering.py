@@ -22,7 +22,7 @@ import click
 import numpy as np
 
 from .caffe_schema import to_text
-from .commandline import OPTIONS, parse_size, run
+from .commandline import OPTIONS, SEED, parse_size, run
 from .errors import UserError
 from .files import PathLike, read_json, refuse_existing, write_json
 from .netgraph import NetGraph
@@ -297,7 +297,7 @@ def read_below(path: Optional[PathLike]) -> Dict[str, List[int]]:
 @click.option("--below", type=click.Path(), help='JSON file of features removed in lower layers: {"c1": [3, 17]}.')
 @click.option("--batches", default=20, help="Number of mini-batches.")
 @click.option("--batch-size", default=128, help="Patches in a mini-batch.")
-@click.option("--seed", default=0, help="Seed of the draw of mini-batches (and of the criterion random).")
+@click.option("--seed", type=SEED, default=0, help="Seed of the draw of mini-batches (and of the criterion random).")
 @click.option("--criterion", default="loss", type=click.Choice(CRITERIA), help="What orders the features.")
 @click.option("--plain", is_flag=True, help="Run the net for every candidate, as proof of the fast way.")
 @click.option("--stop-after", type=int, help="Number of features to discard; all by default.")

@@ -123,9 +123,9 @@ class Source:
         self._open: List[Volume] = []
         try:
             self.raw = self._opened(pair.raw, axes)
-            self.labels = LabelFile(self._opened(pair.labels), membrane_value)
-            self.added = LabelFile(self._opened(pair.add_labels), membrane_value) if pair.add_labels else None
-            self.exclude = self._opened(pair.exclude) if pair.exclude else None
+            self.labels = LabelFile(self._opened_beside(pair.labels, axes), membrane_value)
+            self.added = LabelFile(self._opened_beside(pair.add_labels, axes), membrane_value) if pair.add_labels else None
+            self.exclude = self._opened_beside(pair.exclude, axes) if pair.exclude else None
             held = parse_slices(part, self.labels.volume.shape[0])
             is_part = self.raw.shape[0] == len(held) < self.labels.volume.shape[0]
             self._raw_slice = {z: number if is_part else z for number, z in enumerate(held)} if part else None
@@ -146,6 +146,15 @@ class Source:
     def _opened(self, path: str, axes: Optional[str] = None) -> Volume:
         self._open.append(open_volume(path, axes=axes))
         return self._open[-1]
+
+    def _opened_beside(self, path: str, axes: Optional[str]) -> Volume:
+        """Labels or a mask: with axes of their own, or where these are not clear those of the stack."""
+        try:
+            return self._opened(path)
+        except UserError:
+            if axes is None:
+                raise
+            return self._opened(path, axes)
 
     def close(self) -> None:
         """Close all files."""

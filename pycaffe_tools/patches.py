@@ -30,7 +30,7 @@ import click
 import numpy as np
 
 from . import __version__
-from .commandline import OPTIONS, parse_slices, run
+from .commandline import OPTIONS, SEED, FiniteRange, parse_slices, run
 from .errors import UserError
 from .files import PathLike, atomic_directory, refuse_existing, write_json
 from .model import Normalisation
@@ -275,7 +275,7 @@ def _only_one_each(option: str, values: Sequence[str], count: int) -> List[Optio
               help="What LABELS mark: membrane, or filled mitochondria, whose outline is used.")
 @click.option("--membrane-value", type=click.Choice(["0", "255"]), default="255",
               help="Value that marks it in LABELS; 255 stands for the one value that is not 0.")
-@click.option("--rim", type=click.FloatRange(min=1), default=RIM, help="Pixels of a mitochondrion's outline.")
+@click.option("--rim", type=FiniteRange(min=1), default=RIM, help="Pixels of a mitochondrion's outline.")
 @click.option("--pair", "pairs", type=(str, str), multiple=True, metavar="RAW LABELS",
               help="A further stack with its labels; may be repeated, and replace the positional pair.")
 @click.option("--exclude", multiple=True, metavar="MASK",
@@ -287,8 +287,8 @@ def _only_one_each(option: str, values: Sequence[str], count: int) -> List[Optio
               help="Slices that validate, or none; the other slices train [default: the last quarter].")
 @click.option("--train", type=int, default=20_000, help="Training patches, half of them membrane.")
 @click.option("--val", type=int, default=10_000, help="Validation patches, half of them membrane.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Equal seeds give equal patches.")
-@click.option("--axes", help="Axes of RAW where it is not YX or ZYX, e.g. CZYX.")
+@click.option("--seed", type=SEED, default=0, help="Equal seeds give equal patches.")
+@click.option("--axes", help="Axes of RAW (and of LABELS, if unclear) where they are not YX or ZYX, e.g. CZYX.")
 @click.option("--shard-patches", type=int, default=SHARD_PATCHES, help="Most patches in one HDF5 file.")
 @click.option("--force", is_flag=True,
               help="Replace OUT_DIR; accept labels of which more than half is membrane.")

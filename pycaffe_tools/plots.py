@@ -152,6 +152,11 @@ def draw_figure_4(raw: np.ndarray, maps: Mapping[str, Tuple[np.ndarray, float]],
 
 # -- one picture of each step ------------------------------------------------------------------------------------
 
+STEPS = ("1-volume.png", "2-patches.png", "3-training.png", "4-pruning.png", "5-retraining.png", "6-segmentation.png",
+         "overview.png")
+"""The pictures that :func:`draw_steps` draws."""
+
+
 def draw_steps(runs: PathLike, data: PathLike, raw: PathLike, labels: PathLike, slice_number: int, out: PathLike,
                pruned: str = "N7") -> None:
     """Draw one picture of each step of the pipeline into ``out``, and ``overview.png`` of them all.
@@ -162,13 +167,23 @@ def draw_steps(runs: PathLike, data: PathLike, raw: PathLike, labels: PathLike, 
         one slice ``slice_number``.
     data : their patch database.
     raw, labels : the stack and its labels.
+
+    Raises
+    ------
+    UserError : something of a step is missing, or does not belong to the rest; nothing is drawn then.
     """
     from .model import open_model
     from .patches import open_database, read_rows
-    from .volumes import open_volume
     runs, out = Path(runs), Path(out)
-    with open_volume(raw) as volume, open_volume(labels) as label_volume:
-        grey, membrane = volume.read(slice_number), label_volume.read(slice_number) > 0
+    grey, membrane = _read_slice(raw, slice_number), _read_slice(labels, slice_number) > 0
+    if membrane.shape != grey.shape:
+        raise UserError(f"{labels}: its slices have shape {membrane.shape}, those of {raw} {grey.shape}; give the labels of "
+                        f"this stack")
+    for folder in ("N", f"{pruned}-pruned", pruned):
+        for name in ("probabilities.tif", *(("train.png",) if folder != f"{pruned}-pruned" else ("pruning.json",))):
+            if not (runs / folder / name).is_file():
+                raise UserError(f"{runs / folder / name}: there is no such file; train, prune, retrain and segment first, as "
+                                f"`make demo` does")
     draw_panels([("input", grey), ("labelled membrane", on_grey(grey, membrane))], out / "1-volume.png", 2)
 
     database = open_database(data)
@@ -185,9 +200,9 @@ def draw_steps(runs: PathLike, data: PathLike, raw: PathLike, labels: PathLike, 
     maps: Dict[str, Tuple[np.ndarray, float]] = {}
     for folder, title in titles.items():
         opened = open_model(runs / folder)
-        with open_volume(runs / folder / "probabilities.tif") as volume:
-            accuracy = 100 * opened.info["validation"]["accuracy"]
-            maps[f"{title} ({accuracy:.1f} %)"] = (volume.read(0).astype(np.float32), opened.threshold)
+        accuracy = 100 * opened.info["validation"]["accuracy"]
+        maps[f"{title} ({accuracy:.1f} %)"] = (_read_slice(runs / folder / "probabilities.tif", 0).astype(np.float32),
+                                               opened.threshold)
     draw_figure_4(grey, maps, out / "6-segmentation.png")
     _draw_overview(grey, membrane, maps, out / "overview.png")
 
@@ -304,8 +319,11 @@ def _read_slice(path: PathLike, number: int) -> np.ndarray:
 @click.option("--labels", required=True, type=click.Path(path_type=Path), help="Its labels.")
 @click.option("--slice", "slice_number", default=0, help="The slice that was segmented, counted from 0.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for the pictures.")
-def steps(runs: Path, data: Path, raw: Path, labels: Path, slice_number: int, out: Path) -> None:
+@click.option("--force", is_flag=True, help="Replace pictures that exist.")
+def steps(runs: Path, data: Path, raw: Path, labels: Path, slice_number: int, out: Path, force: bool) -> None:
     """One picture of each step, from volume to segmentation, as `make demo` shows them."""
+    for name in STEPS:
+        refuse_existing(out / name, force)
     draw_steps(runs, data, raw, labels, slice_number, out)
     click.echo(f"wrote pictures of each step to {out}")
 

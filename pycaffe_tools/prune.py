@@ -17,7 +17,7 @@ import click
 from . import networks
 from .budget import Choice, parse_counts, within_accuracy_drop, within_parameters
 from .caffe_schema import read_prototxt
-from .commandline import OPTIONS, parse_size, run
+from .commandline import OPTIONS, SEED, FiniteRange, parse_size, run
 from .errors import UserError
 from .files import PathLike, atomic_directory, refuse_existing, sha256, write_json
 from .model import INFO, Model, finish_model, open_model
@@ -197,15 +197,15 @@ def _choose(pruner: Pruner, network: Optional[str], counts: Optional[str], targe
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Patch database it was trained on.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Model directory to make.")
 @click.option("--counts", metavar="LIST", help="Own counts, such as c1=30,c2=20,c3=10,fc4=10, instead of NET.")
-@click.option("--target-parameters", metavar="SHARE", type=click.FloatRange(0, 1, min_open=True),
+@click.option("--target-parameters", metavar="SHARE", type=FiniteRange(0, 1, min_open=True),
               help="Keep at most this share of the parameters, instead of NET; the orderings decide where.")
-@click.option("--max-accuracy-drop", metavar="POINTS", type=click.FloatRange(0),
+@click.option("--max-accuracy-drop", metavar="POINTS", type=FiniteRange(0),
               help="Prune as far as the validation accuracy before retraining drops by at most so many percentage "
                    "points, instead of NET.")
 @click.option("--criterion", type=click.Choice(CRITERIA), default="loss", help="What orders the features.")
 @click.option("--batches", type=click.IntRange(1), default=20, help="Mini-batches of training patches for the loss.")
 @click.option("--batch-size", type=click.IntRange(1), default=128, help="Patches in each.")
-@click.option("--seed", type=int, default=0, help="Of the draw of the mini-batches.")
+@click.option("--seed", type=SEED, default=0, help="Of the draw of the mini-batches.")
 @click.option("--plain", is_flag=True, help="Run the net for each candidate instead of what changes: slow, for proof.")
 @click.option("--full-order", is_flag=True, help="Order each layer to its end (Figure 3), not only as far as needed.")
 @click.option("--max-memory", default="2G", help="Bound for all processes together.")

@@ -7,7 +7,7 @@ from typing import List, Optional, Tuple
 
 import click
 
-from .commandline import OPTIONS, parse_size, run
+from .commandline import OPTIONS, FiniteRange, parse_size, run
 from .errors import UserError
 from .outputs import merge
 from .segmentation import Request, Segmentation, Summary
@@ -43,7 +43,7 @@ def table(summary: Summary) -> List[str]:
 @click.option("--slices", metavar="A:B", help="Slices to segment, half-open, such as 0:4,9. [default: all]")
 @click.option("--crop", metavar="Y0:Y1,X0:X1", help="Part of each slice to segment; patches reach beyond it.")
 @click.option("--axes", metavar="LETTERS", help="Axes of the input where it does not say, such as CZYX.")
-@click.option("--threshold", type=click.FloatRange(0, 1),
+@click.option("--threshold", type=FiniteRange(0, 1),
               help="Probability from which a pixel is membrane. [default: the model's]")
 @click.option("--mask-out", metavar="FILE", help="Also write the mask, 0 and 255.")
 @click.option("--overlay-out", metavar="DIR",

@@ -23,7 +23,7 @@ import numpy as np
 from . import __version__, engines
 from .commandline import parse_slices, size_text
 from .errors import UserError
-from .files import refuse_existing
+from .files import refuse_existing, refuse_inputs
 from .memory import Job, Plan, cores, default_limit, make_plan, peak_so_far
 from .model import open_model
 from .outputs import (MASK, PROBABILITY, assemble, exists, parts_path, read_account, slice_ranges,
@@ -35,7 +35,7 @@ from .regions import Pair, parse_region
 from .slice_queue import SliceQueue, slices_in_memory
 from .slice_store import SliceResult, SliceStore, grey_hash, refuse_difference
 from .tiles import PaddedSlice, grid
-from .volume_writers import create_volume, split_dataset
+from .volume_writers import check_kind, create_volume, split_dataset
 from .volumes import Volume, open_volume
 from .workers import Settings, run_workers
 
@@ -120,6 +120,12 @@ class Segmentation:
         source = split_dataset(request.input)[0].resolve()
         if source in files:
             raise UserError(f"{request.input}: is the input and cannot be the output as well; choose another name")
+        for path in filter(None, (request.out, request.mask_out)):
+            check_kind(path)
+            # A slice more among the slices of a folder would be read as one of them the next time.
+            refuse_inputs(split_dataset(path)[0], source)
+        if request.overlay_out:
+            refuse_inputs(request.overlay_out, source, request.model)
         if len(set(files)) != len(files):
             raise UserError(f"{request.mask_out}: is the output for the probabilities and for the mask; "
                             f"choose another name for one of them")

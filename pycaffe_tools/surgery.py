@@ -28,7 +28,7 @@ from .caffe_runtime import Weights, load_net
 from .caffe_schema import read_prototxt, schema
 from .channel_weights import Blobs, check_all_weights, masked_weights, slim_weights
 from .channels import PRUNABLE_TYPES, Channels, propagate
-from .commandline import OPTIONS, run
+from .commandline import OPTIONS, SEED, run
 from .errors import UserError
 from .files import PathLike, atomic_directory, read_json, refuse_existing
 from .caffemodel import read_weights, upgraded, write_weights
@@ -342,7 +342,7 @@ def read_keep(path: PathLike) -> Dict[str, List[int]]:
                    'Layers not named keep all.')
 @click.option("--train-val", type=click.Path(path_type=Path),
               help="Training net with the same layer names; its slim form is written too.")
-@click.option("--seed", default=0, help="Seed of the random input of the proof.")
+@click.option("--seed", type=SEED, default=0, help="Seed of the random input of the proof.")
 @click.option("--force", is_flag=True, help="Replace an existing OUT_DIR.")
 def cli(deploy: Path, weights: Path, out_dir: Path, keep_file: Path, train_val: Optional[Path], seed: int,
         force: bool) -> None:

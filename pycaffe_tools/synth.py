@@ -20,7 +20,7 @@ import click
 import numpy as np
 
 from .calibration import PixelSize
-from .commandline import OPTIONS, run
+from .commandline import OPTIONS, SEED, run
 from .errors import UserError
 from .files import PathLike, atomic_directory
 from .progress import Progress
@@ -296,7 +296,7 @@ def write_synthetic(out_dir: PathLike, slices: int = 8, size: int = 384, seed: i
 @click.argument("out_dir", type=click.Path(path_type=Path))
 @click.option("--slices", default=8, help="Number of slices.")
 @click.option("--size", default=384, help="Height and width of a slice in pixels.")
-@click.option("--seed", default=0, help="The same seed gives the same files, byte for byte.")
+@click.option("--seed", type=SEED, default=0, help="The same seed gives the same files, byte for byte.")
 @click.option("--pixel-size", default=5.0, help="nm, the same along z, y and x.")
 @click.option("--force", is_flag=True, help="Replace OUT_DIR if it exists.")
 def cli(out_dir: Path, slices: int, size: int, seed: int, pixel_size: float, force: bool) -> None:

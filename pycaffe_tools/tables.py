@@ -66,9 +66,12 @@ class Results:
         if not (self.logs / "plan.json").is_file():
             raise UserError(f"{folder}: holds no logs/plan.json; run python -m pycaffe_tools.reproduce first")
         self.plan = _log(self.logs / "plan.json", "data_set", "scale", "nodes")
+        _require(self.logs / "plan.json", self.plan["scale"], "name", "seeds", "train_patches", "val_patches")
         self.machine = _log(self.logs / "machine.json", "processor", "cores", "sessions")
         found = [_log(path, "name", "kind", "commands", "result", "seconds", "code") for path in
                  sorted((self.logs / "nodes").glob("*.json"))]
+        for path, node in zip(sorted((self.logs / "nodes").glob("*.json")), found):
+            _require(path, node["result"], *_RESULT_KEYS.get(node["kind"], ()))
         # Logs of another plan, such as one of another scale before it, are not of this reproduction.
         planned = {node["name"]: same_commands(node["commands"]) for node in self.plan["nodes"]}
         self.nodes: Dict[str, Dict[str, Any]] = {
@@ -147,12 +150,23 @@ class Results:
         return _log(self.logs / "orderings" / f"{name}.json", "layers") if name in self.nodes else None
 
 
+_RESULT_KEYS = {"model": ("validation", "counts", "parameters", "memory_bytes", "multiply_accumulates", "files", "versions"),
+                "database": ("sources", "class_balance", "normalisation"), "baseline": ("accuracy", "auc"),
+                "correctness": ("right", "patches"), "timing": ("models", "pixels", "processor"),
+                "segmentation": ("v_rand", "v_info", "auc"), "orderings": ("layers",)}
+"""What the report reads of a run, by its kind."""
+
+
 def _log(path: Path, *needed: str) -> Dict[str, Any]:
     content = read_json(path)
+    _require(path, content, *needed)
+    return content
+
+
+def _require(path: Path, content: Any, *needed: str) -> None:
     if not isinstance(content, dict) or not set(needed) <= set(content):
         raise UserError(f"{path}: is no log of a reproduction; remove it and run python -m pycaffe_tools.reproduce, which "
                         f"writes it anew")
-    return content
 
 
 # -- cells -----------------------------------------------------------------------------------------------------

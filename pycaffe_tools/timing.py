@@ -19,7 +19,7 @@ import numpy as np
 from . import engines, networks
 from .commandline import OPTIONS, run
 from .errors import UserError
-from .files import refuse_existing, write_json
+from .files import refuse_existing, refuse_inputs, require_ending, write_json
 from .model import open_model
 from .netgraph import NetGraph
 
@@ -83,22 +83,25 @@ def cli(models: Tuple[Path, ...], out: Path, repetitions: int, patches: int, den
     \b
     python -m pycaffe_tools.timing runs/N runs/N7 -o timing.json
     """
+    require_ending(out, ".json")
+    refuse_inputs(out, *models)
     refuse_existing(out, force)
+    opened = [open_model(directory) for directory in models]
+    twice = [model for number, model in enumerate(opened) if model.name in [other.name for other in opened[:number]]]
+    if twice:
+        raise UserError(f"{twice[0].directory}: is a second {twice[0].name}; give each network once")
     dense = engines.default_name()
     content: Dict[str, Any] = {"processor": processor(), "threads": 1, "slice": list(networks.SLICE_SHAPE),
                                "pixels": SLICE_PIXELS, "models": {}}
-    for directory in models:
-        opened = open_model(directory)
-        if opened.name in content["models"]:
-            raise UserError(f"{directory}: is a second {opened.name}; give each network once")
-        graph, weights = opened.net(), opened.load_weights()
+    for model in opened:
+        graph, weights = model.net(), model.load_weights()
         tile = (dense_tile, dense_tile) if dense_tile else engines.best_tile(dense, graph, DENSE_BYTES)
         times = {"patch": time_engine("patch", graph, weights, (PATCH_ROWS, max(patches // PATCH_ROWS, 1)), repetitions),
                  "dense": time_engine(dense, graph, weights, tile, repetitions)}
-        content["models"][opened.name] = {
+        content["models"][model.name] = {
             key: {**value._asdict(), "seconds": round(value.seconds, 2), "longest": round(value.longest, 2)}
             for key, value in times.items()}
-        click.echo(f"{opened.name}: {times['patch'].seconds:.0f} s a slice patch by patch, "
+        click.echo(f"{model.name}: {times['patch'].seconds:.0f} s a slice patch by patch, "
                    f"{times['dense'].seconds:.1f} s dense ({dense})")
     write_json(out, content)
 

@@ -8,6 +8,7 @@ was reached, so an interrupted training is never taken for a trained model.
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
@@ -19,7 +20,7 @@ from . import model, networks, training_log
 from .caffe_process import latest_snapshot, run_caffe_train
 from .caffe_runtime import check_weights
 from .caffe_schema import parse_prototxt, read_prototxt, to_text
-from .commandline import OPTIONS, run
+from .commandline import OPTIONS, SEED, FiniteRange, run
 from .errors import UserError
 from .files import PathLike, read_json, refuse_existing, refuse_other_files, sha256, write_json, write_text
 from .caffemodel import read_weights
@@ -212,6 +213,10 @@ def _run(out: Path, plan: Plan, gpu: Optional[int]) -> None:
                 def follow(event: Any) -> None:
                     training_log.add(rows, event)
                     _forget_old_snapshots(work)
+                    if event.kind in ("loss", "test_loss") and not math.isfinite(event.value):
+                        # Caffe would go on, and may crash on what it computes then.
+                        raise UserError(f"{out}: the training diverged, its loss is {event.value} at iteration "
+                                        f"{event.iteration}; lower --base-lr and say --force")
                     if event.kind in ("loss", "accuracy"):
                         progress.update(event.iteration, _figures(rows))
                 run_caffe_train(work / "solver.prototxt", log, follow, gpu=gpu, weights=plan.weights,
@@ -262,13 +267,13 @@ def _finish(out: Path, plan: Plan, database: Database) -> model.Model:
 @click.argument("network", metavar="NET")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Patch database (pycaffe_tools.patches).")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Model directory to make.")
-@click.option("--max-iter", type=click.IntRange(1), help="Iterations, instead of the committed solver's.")
-@click.option("--base-lr", type=click.FloatRange(0, min_open=True), help="Initial learning rate, likewise.")
+@click.option("--max-iter", type=click.IntRange(1, 2 ** 31 - 1), help="Iterations, instead of the committed solver's.")
+@click.option("--base-lr", type=FiniteRange(0, min_open=True), help="Initial learning rate, likewise.")
 @click.option("--weights", type=click.Path(path_type=Path),
               help="Caffemodel or model directory to start from; selects the retraining solver.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training; start it if there is none.")
 @click.option("--gpu", type=int, help="Number of the GPU to use, for a Caffe built for GPUs.")
-@click.option("--seed", type=int, default=1, help="Of the weight fillers.")
+@click.option("--seed", type=SEED, default=1, help="Of the weight fillers.")
 @click.option("--tests", type=click.IntRange(1), default=5, help="Validations on the way, after the one at the start.")
 @click.option("--force", is_flag=True, help="Replace what is in the model directory.")
 def cli(network: str, data: Path, out: Path, **options: Any) -> None:

@@ -19,7 +19,7 @@ class Layout:
             others = [size for letter, size in zip(axes or "", shape) if letter not in "ZYX"]
             if axes is None or not set("YX") <= set(axes) or any(size != 1 for size in others):
                 raise UserError(f"{path}: has shape {shape}{f' (axes {declared})' if declared else ''}, which is "
-                                f"neither one slice (YX) nor a stack (ZYX); name its axes, e.g. axes CZYX, "
+                                f"neither one slice (YX) nor a stack (ZYX); name its axes, e.g. --axes CZYX, "
                                 f"or save a single channel")
         if len(axes) != len(shape):
             raise UserError(f"{path}: has shape {shape}, but the axes {axes} name {len(axes)} dimensions; "

@@ -12,6 +12,7 @@ straight to the disk, so memory does not depend on how many there are.
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import math
 import os
@@ -117,11 +118,7 @@ def create_volume(path: PathLike, shape: Sequence[int], dtype: Any, pixel_size: 
     dtype = np.dtype(dtype)
     if dtype.name not in ("uint8", "uint16", "float32"):
         raise UserError(f"{path}: data type {dtype.name} cannot be written; use uint8, uint16 or float32")
-    kinds = {".tif": _create_tiff, ".tiff": _create_tiff, ".h5": _create_hdf5, ".hdf5": _create_hdf5,
-             ".hdf": _create_hdf5, ".zarr": _create_zarr}
-    create = kinds.get(file.suffix.lower())
-    if create is None:
-        raise UserError(f"{path}: not a kind of volume that can be written; end the name in .tif, .h5 or .zarr")
+    create = _kind(path)
     refuse_existing(file, force)
     file.parent.mkdir(parents=True, exist_ok=True)
     needed, free = math.prod(shape) * dtype.itemsize, shutil.disk_usage(file.parent).free
@@ -134,6 +131,22 @@ def create_volume(path: PathLike, shape: Sequence[int], dtype: Any, pixel_size: 
         except (OSError, RuntimeError) as error:
             raise _disk_error(str(path), error) from error
         return VolumeWriter(str(path), shape, dtype, stack.pop_all(), write)
+
+
+def check_kind(path: PathLike) -> None:
+    """Raise :class:`UserError` if no volume of that name could be created, before the work that fills it."""
+    _kind(path)
+
+
+def _kind(path: PathLike) -> Callable[..., Callable[[int, np.ndarray], None]]:
+    kinds = {".tif": _create_tiff, ".tiff": _create_tiff, ".h5": _create_hdf5, ".hdf5": _create_hdf5,
+             ".hdf": _create_hdf5, ".zarr": _create_zarr}
+    ending = split_dataset(path)[0].suffix.lower()
+    if ending not in kinds:
+        raise UserError(f"{path}: not a kind of volume that can be written; end the name in .tif, .h5 or .zarr")
+    if ending == ".zarr" and importlib.util.find_spec("zarr") is None:
+        raise UserError(f"{path}: writing OME-Zarr needs the zarr package; install it, or choose .tif or .h5")
+    return kinds[ending]
 
 
 def _disk_error(path: str, error: BaseException) -> BaseException:
@@ -282,10 +295,7 @@ def _create_zarr(stack: ExitStack, folder: Path, inner: Optional[str], shape: Tu
                  pixel_size: PixelSize, description: str, force: bool) -> Callable[[int, np.ndarray], None]:
     if inner not in (None, "/0"):
         raise UserError(f"{folder}: OME-Zarr is written as level 0 of a new folder; leave {inner} out")
-    try:
-        import zarr
-    except ImportError:
-        raise UserError(f"{folder}: writing OME-Zarr needs the zarr package; install it, or write .tif or .h5") from None
+    import zarr
 
     temporary = stack.enter_context(atomic_directory(folder, force))
     chunks = (1, min(shape[1], 512), min(shape[2], 512))

@@ -1,11 +1,16 @@
 """Slice ranges, and that what a user can put right is one sentence and an exit code."""
 
 import errno
+import importlib
+import subprocess
+import sys
+from pathlib import Path
 
 import click
 import pytest
 
 from pycaffe_tools import commandline
+from pycaffe_tools.__main__ import COMMANDS
 from pycaffe_tools.commandline import parse_size, parse_slices
 from pycaffe_tools.errors import UserError
 from pycaffe_tools.progress import Progress, duration
@@ -29,6 +34,10 @@ def test_ranges_that_are_empty_or_outside_are_refused(text):
     (UserError("a.tif: is broken; repair it"), 1, "error: a.tif: is broken; repair it\n"),
     (OSError(errno.ENOSPC, "x", "out.tif"), 1, "error: out.tif: the disk is full"),
     (OSError(errno.EACCES, "x", "out.tif"), 1, "error: out.tif: permission denied"),
+    (OSError(errno.ENOSPC, "x", "a/.out.partial-123.tif"), 1, "error: a/out.tif: the disk is full"),
+    (OSError(errno.EEXIST, "File exists", "raw.tif"), 1, "error: raw.tif: is a file, and a folder is needed there"),
+    (OSError(errno.ENAMETOOLONG, "File name too long", "aaa"), 1, "error: aaa: File name too long; check the path"),
+    (MemoryError(), 1, "error: there is not enough memory"),
     (KeyboardInterrupt(), 130, "interrupted\n"),
     (click.UsageError("no"), 2, "Error: no"),
 ])
@@ -41,6 +50,36 @@ def test_what_a_user_can_put_right_is_one_sentence(raised, code, sentence, capsy
         commandline.run(command, "x", [])
     assert stop.value.code == code
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1"])
+def test_numbers_of_no_range_are_wrong_usage(text, capsys):
+    """``nan`` compares as if it lay in any range."""
+    @click.command()
+    @click.option("--share", type=commandline.FiniteRange(0))
+    def command(share):
+        raise AssertionError(share)
+
+    with pytest.raises(SystemExit) as stop:
+        commandline.run(command, "x", ["--share", text])
+    assert stop.value.code == 2 and "--share" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", sorted(set(COMMANDS) & {"train", "prune", "ordering", "patches", "synth", "surgery"}))
+def test_seeds_that_would_be_drawn_anew_or_crash_are_wrong_usage(module):
+    command = importlib.import_module(f"pycaffe_tools.{module}").cli
+    seed = next(parameter for parameter in command.params if parameter.name == "seed")
+    for value in (-1, 2 ** 31):
+        with pytest.raises(click.BadParameter):
+            seed.type.convert(value, seed, None)
+
+
+def test_the_list_of_commands_is_that_of_the_modules():
+    package = Path(commandline.__file__).parent
+    modules = {path.stem for path in package.glob("*.py") if "    run(cli, " in path.read_text(encoding="utf-8")}
+    assert set(COMMANDS) == modules - {"__main__"}
+    done = subprocess.run([sys.executable, "-m", "pycaffe_tools"], capture_output=True, text=True, cwd=str(package.parent))
+    assert done.returncode == 0 and all(name in done.stdout for name in COMMANDS)
 
 
 def test_a_defect_keeps_its_traceback():

@@ -112,6 +112,13 @@ def test_what_is_missing_or_damaged_is_said_with_the_way_to_get_it(pixels, tmp_p
     (tmp_path / "all.zip").write_bytes(b"no archive")
     with pytest.raises(UserError, match="all.zip: is not a readable archive"):
         build_stacks("x", zipped, tmp_path, tmp_path / "out")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("raw/03.tif", bytes(5000))
+    damaged = bytearray((tmp_path / "all.zip").read_bytes())
+    damaged[42:50] = b"\xff" * 8
+    (tmp_path / "all.zip").write_bytes(damaged)
+    with pytest.raises(UserError, match="all.zip: is not a readable archive"):
+        build_stacks("x", zipped, tmp_path, tmp_path / "out")
     zipfile.ZipFile(tmp_path / "all.zip", "w").close()
     with pytest.raises(UserError, match="all.zip: holds no raw/03.tif"):
         build_stacks("x", zipped, tmp_path, tmp_path / "out")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -22,7 +23,7 @@ class Server(HTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.etag, self.cut_after, self.ranges = CONTENT, '"one"', None, True
-        self.asked = []
+        self.asked, self.stall = [], False
 
     @property
     def url(self):
@@ -47,7 +48,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", server.etag)
         self.end_headers()
-        self.wfile.write(body[:server.cut_after])
+        self.wfile.write(body[:server.cut_after if not server.stall else 1000])
+        if server.stall:
+            time.sleep(0.6)
 
     def log_message(self, *arguments):
         pass
@@ -136,6 +139,14 @@ def test_what_cannot_be_reached_is_said_in_a_sentence(server, tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         download("no address", tmp_path / "a.tif")
     assert names(tmp_path) == []
+
+
+def test_a_server_that_stalls_is_said_in_a_sentence(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "TIMEOUT", 0.2)
+    server.stall = True
+    with pytest.raises(UserError, match="cannot be read .*goes on where it stopped"):
+        download(server.url + "/a.tif", tmp_path / "a.tif", HASH)
+    assert not (tmp_path / "a.tif").exists()
 
 
 def test_terms_are_printed_before_anything_is_asked_for(server, tmp_path):

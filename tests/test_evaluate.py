@@ -202,6 +202,23 @@ def test_a_map_of_a_crop_is_compared_with_that_part_of_the_labels(tmp_path, memb
         evaluate(path, labels, slices="1:3")
 
 
+def test_the_numbers_never_replace_what_is_compared(tmp_path, probability, labels):
+    path = write(tmp_path / "p.tif", probability)
+    for target, said in (("p.tif", "ends in .json"), ("numbers.txt", "ends in .json")):
+        answer = CliRunner().invoke(module.cli, [str(path), str(labels), "--json", str(tmp_path / target), "--force"])
+        assert isinstance(answer.exception, UserError) and said in str(answer.exception)
+
+
+def test_axes_that_files_of_few_slices_leave_open(tmp_path, membrane, probability):
+    """tifffile takes three or four slices for colours, unless it is told."""
+    tifffile.imwrite(tmp_path / "p.tif", probability, photometric="rgb", planarconfig="separate")
+    tifffile.imwrite(tmp_path / "labels.tif", membrane.astype(np.uint8) * 255, photometric="rgb", planarconfig="separate")
+    with pytest.raises(UserError, match="axes"):
+        evaluate(tmp_path / "p.tif", tmp_path / "labels.tif")
+    found = evaluate(tmp_path / "p.tif", tmp_path / "labels.tif", axes="ZYX", threshold=0.3)
+    assert found.counts == confusion(probability >= 0.3, membrane)
+
+
 def test_the_outline_of_a_mitochondrion_goes_on_beyond_a_crop(tmp_path):
     """The crop's edge is no outline: the labels around it are known."""
     labels = np.zeros((1, 40, 40), np.uint8)

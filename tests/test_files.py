@@ -8,7 +8,7 @@ import pytest
 
 from pycaffe_tools import patch_database, prune
 from pycaffe_tools.errors import UserError
-from pycaffe_tools.files import atomic_directory, atomic_file, read_json, refuse_existing, require_ending, sha256, write_json
+from pycaffe_tools.files import atomic_directory, atomic_file, read_json, refuse_existing, refuse_inputs, require_ending, sha256, write_json
 
 DEAD = subprocess.Popen([sys.executable, "-c", ""])
 DEAD.wait()
@@ -80,6 +80,26 @@ def test_force_is_refused_before_the_work_where_a_folder_holds_other_files(tmp_p
         (tmp_path / folder / "thesis.tex").touch()
         with pytest.raises(UserError, match="holds other files .thesis.tex., which --force would delete"):
             refuse_existing(tmp_path / folder, force=True, replaced=products)
+
+
+def test_a_file_never_becomes_a_folder(tmp_path):
+    """A stack that was named as the output by mistake stays, whatever is forced."""
+    (tmp_path / "raw.tif").write_text("pixels")
+    with pytest.raises(UserError, match="raw.tif: is a file, and a folder is to be made"):
+        with atomic_directory(tmp_path / "raw.tif", force=True):
+            raise AssertionError
+    with pytest.raises(UserError, match="is a file"):
+        refuse_existing(tmp_path / "raw.tif", force=True, replaced=["a"])
+    assert (tmp_path / "raw.tif").read_text() == "pixels"
+
+
+def test_what_is_read_is_never_an_output(tmp_path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(UserError, match="is or lies in .*model, which is read"):
+        refuse_inputs(tmp_path / "model" / "model.json", None, tmp_path / "model")
+    with pytest.raises(UserError, match="which is read"):
+        refuse_inputs(tmp_path / "x" / ".." / "labels.tif", tmp_path / "labels.tif")
+    assert refuse_inputs(tmp_path / "out.json", tmp_path / "model") is None
 
 
 def test_a_file_of_another_name_would_not_be_known_for_what_it_is():

@@ -52,6 +52,27 @@ def test_figure_4_has_a_row_for_each_net(tmp_path):
     assert sizes[0][0] == sizes[1][0] and sizes[1][1] == pytest.approx(2 * sizes[0][1], abs=2)
 
 
+def test_steps_are_drawn_all_or_none(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "raw.tif", np.zeros((2, 40, 40), np.uint8), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "small.tif", np.zeros((2, 20, 40), np.uint8), photometric="minisblack")
+    raw, small = str(tmp_path / "raw.tif"), str(tmp_path / "small.tif")
+
+    def steps(*arguments):
+        plots.cli.main(["steps", str(tmp_path), "--data", "x", "-o", str(tmp_path / "out"), *arguments], standalone_mode=False)
+
+    for arguments, sentence in ((["--raw", raw, "--labels", raw, "--slice", "9"], "no slice 9"),
+                                (["--raw", raw, "--labels", small], "give the labels of this stack"),
+                                (["--raw", raw, "--labels", raw], "probabilities.tif: .* train, prune, retrain and segment")):
+        with pytest.raises(UserError, match=sentence):
+            steps(*arguments)
+        assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "overview.png").touch()
+    with pytest.raises(UserError, match="overview.png: exists already"):
+        steps("--raw", raw, "--labels", raw)
+
+
 def test_figure_4_refuses_what_does_not_belong_together(tmp_path, capsys):
     tifffile = pytest.importorskip("tifffile")
     tifffile.imwrite(tmp_path / "raw.tif", np.zeros((2, 40, 40), np.uint8), photometric="minisblack")

@@ -176,10 +176,13 @@ def test_no_logs_are_said_in_a_sentence(tmp_path):
         write_report(tmp_path)
 
 
-@pytest.mark.parametrize("file", ["plan.json", "machine.json", "nodes/N-s1.json"])
+@pytest.mark.parametrize("file", ["plan.json", "machine.json", "nodes/N-s1.json", "nodes/N-s1.json result",
+                                  "orderings/N7-loss-s1-pruned.json"])
 def test_a_log_that_is_none_is_named(tmp_path, file):
     write_logs(tmp_path / "epfl")
-    (tmp_path / "epfl" / "logs" / file).write_text("{}")
+    file, _, emptied = file.partition(" ")
+    path = tmp_path / "epfl" / "logs" / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), emptied: {}} if emptied else {}))
     with pytest.raises(UserError, match=f"{file}: is no log of a reproduction"):
         write_report(tmp_path / "epfl")
 

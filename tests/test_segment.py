@@ -368,6 +368,23 @@ def test_files_of_others_are_never_replaced_unasked(tmp_path, model, raw):
         segment(request(raw, raw, model, force=True))
 
 
+def test_outputs_are_refused_before_the_work_where_they_would_spoil_the_input_or_could_not_be_written(tmp_path, model):
+    tifffile = pytest.importorskip("tifffile")
+    (tmp_path / "slices").mkdir()
+    for z, image in enumerate(grey_values()):
+        tifffile.imwrite(tmp_path / "slices" / f"{z}.tif", image, photometric="minisblack")
+    slices = tmp_path / "slices"
+    for out, options, sentence in (
+            (slices / "p.tif", {}, "is or lies in .*slices, which is read"),
+            (tmp_path / "p.tif", {"overlay_out": str(slices)}, "is or lies in .*slices, which is read"),
+            (tmp_path / "p.tif", {"overlay_out": str(model)}, "which is read"),
+            (tmp_path / "p.png", {}, "end the name in .tif, .h5 or .zarr"),
+            (tmp_path / "p.tif", {"mask_out": str(tmp_path / "m.jpg")}, "m.jpg: not a kind of volume")):
+        with pytest.raises(UserError, match=sentence):
+            Segmentation(request(slices, out, model, force=True, **options))
+    assert sorted(path.name for path in slices.iterdir()) == ["0.tif", "1.tif", "2.tif"]
+
+
 def test_a_worker_that_is_killed_is_replaced(tmp_path, model, raw, whole, monkeypatch):
     predict, killed = workers.Worker.predict, []
 

@@ -41,6 +41,14 @@ def test_a_finished_model_can_be_opened_after_it_was_moved(trained, database, tm
     assert opened.net().parameter_count() == 18_462
 
 
+def test_a_training_that_diverges_stops_at_once_and_says_what_to_do(database, tmp_path):
+    out = tmp_path / "N7"
+    with pytest.raises(UserError, match="the training diverged, its loss is (nan|inf) at iteration .*lower --base-lr"):
+        train("N7", database.directory, out, max_iter=60, base_lr=50.0, tests=1)
+    assert not (out / "model.json").exists()
+    assert train("N7", database.directory, out, max_iter=2, tests=1, force=True).directory == out
+
+
 def test_the_run_used_the_papers_solver(trained):
     solver = read_prototxt(trained.directory / "training" / "solver.prototxt", "SolverParameter")
     assert (round(solver.base_lr, 6), solver.lr_policy, solver.power) == (0.001, "poly", 1)
