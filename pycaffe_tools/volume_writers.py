@@ -135,7 +135,13 @@ def create_volume(path: PathLike, shape: Sequence[int], dtype: Any, pixel_size: 
 
 def check_kind(path: PathLike) -> None:
     """Raise :class:`UserError` if no volume of that name could be created, before the work that fills it."""
-    _kind(path)
+    if _kind(path) is _create_zarr:
+        _needs_zarr(path)
+
+
+def _needs_zarr(path: PathLike) -> None:
+    if importlib.util.find_spec("zarr") is None:
+        raise UserError(f"{path}: writing OME-Zarr needs the zarr package; install it, or choose .tif or .h5")
 
 
 def _kind(path: PathLike) -> Callable[..., Callable[[int, np.ndarray], None]]:
@@ -144,8 +150,6 @@ def _kind(path: PathLike) -> Callable[..., Callable[[int, np.ndarray], None]]:
     ending = split_dataset(path)[0].suffix.lower()
     if ending not in kinds:
         raise UserError(f"{path}: not a kind of volume that can be written; end the name in .tif, .h5 or .zarr")
-    if ending == ".zarr" and importlib.util.find_spec("zarr") is None:
-        raise UserError(f"{path}: writing OME-Zarr needs the zarr package; install it, or choose .tif or .h5")
     return kinds[ending]
 
 
@@ -295,6 +299,7 @@ def _create_zarr(stack: ExitStack, folder: Path, inner: Optional[str], shape: Tu
                  pixel_size: PixelSize, description: str, force: bool) -> Callable[[int, np.ndarray], None]:
     if inner not in (None, "/0"):
         raise UserError(f"{folder}: OME-Zarr is written as level 0 of a new folder; leave {inner} out")
+    _needs_zarr(folder)
     import zarr
 
     temporary = stack.enter_context(atomic_directory(folder, force))
