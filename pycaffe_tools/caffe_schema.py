@@ -186,7 +186,10 @@ def parse_prototxt(text: str, where: PathLike = "prototxt", message: str = "NetP
 
 def read_prototxt(path: PathLike, message: str = "NetParameter") -> Any:
     """Read a prototxt file; see :func:`parse_prototxt`."""
-    return parse_prototxt(_read(path).decode("utf-8", "replace"), path, message)
+    content = _read(path)
+    if b"\0" in content:
+        raise UserError(f"{path}: is a binary file and no prototxt; check the order of the arguments")
+    return parse_prototxt(content.decode("utf-8", "replace"), path, message)
 
 
 def read_caffemodel(path: PathLike) -> Any:

@@ -243,7 +243,7 @@ def cli() -> None:
 
 
 def _named(values: Sequence[str], option: str) -> Dict[str, str]:
-    named = dict(value.split("=", 1) for value in values if "=" in value)
+    named = dict(value.split("=", 1) for value in values if value.find("=") > 0)
     if len(named) != len(values):
         raise UserError(f"{option}: write NAME=PATH, each name once")
     return named

@@ -97,6 +97,12 @@ def test_a_tiff_is_no_caffemodel_and_protobuf_says_nothing_beside_it(tmp_path, r
     assert not recwarn.list
 
 
+def test_a_binary_file_is_no_prototxt(tmp_path):
+    (tmp_path / "w.caffemodel").write_bytes(b"\n\x01N\0\0")
+    with pytest.raises(UserError, match="w.caffemodel: is a binary file and no prototxt; check the order"):
+        read_prototxt(tmp_path / "w.caffemodel")
+
+
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     with pytest.raises(UserError, match="nowhere.prototxt: there is no such file"):
         read_prototxt(tmp_path / "nowhere.prototxt")
