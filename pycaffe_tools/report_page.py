@@ -82,8 +82,8 @@ figcaption { font-size: 0.88rem; color: #444; margin-top: 0.4rem; }
 .claim p { margin: 0.15rem 0; }
 .claim .numbers { font-size: 0.88rem; color: #333; }
 .verdict { font-weight: 700; }
-.reproduced { border-color: #1a7f37; } .reproduced .verdict { color: #1a7f37; }
-.not-reproduced { border-color: #b42318; } .not-reproduced .verdict { color: #b42318; }
+.reproduced, .holds { border-color: #1a7f37; } :is(.reproduced, .holds) .verdict { color: #1a7f37; }
+.not-reproduced, .does-not-hold { border-color: #b42318; } :is(.not-reproduced, .does-not-hold) .verdict { color: #b42318; }
 .undecided { border-color: #8a6100; } .undecided .verdict { color: #8a6100; }
 details { margin: 0.6rem 0; } summary { cursor: pointer; }
 pre { font-size: 0.75rem; line-height: 1.4; white-space: pre-wrap; background: #f5f5f5; padding: 0.6rem; }
