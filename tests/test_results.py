@@ -1,0 +1,88 @@
+"""The committed results: what the reports say comes from their logs, and the README says the same."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib")
+import matplotlib
+import PIL
+
+from pycaffe_tools.report import write_report
+from pycaffe_tools.reproduction import DATA_SETS
+from pycaffe_tools.tables import Results, table_summary
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/logs"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LIMIT = 2_000_000
+"""Bytes of the largest file that belongs here."""
+
+
+def draws_alike():
+    """Whether pictures come out byte for byte: the versions of `make env` draw here."""
+    lock = (ROOT / "environment" / "requirements-py39.lock").read_text(encoding="utf-8")
+    locked = {name.lower(): version for name, version in re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", lock, re.MULTILINE)}
+    return (locked["matplotlib"], locked["pillow"]) == (matplotlib.__version__, PIL.__version__)
+
+
+def files_below(folder):
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+
+
+def test_both_data_sets_are_there():
+    assert [folder.name for folder in FOLDERS] == ["epfl", "vnc"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_report_comes_from_the_logs_byte_for_byte(folder, tmp_path):
+    copy = tmp_path / folder.name
+    shutil.copytree(folder / "logs", copy / "logs")
+    write_report(copy)
+    assert files_below(copy) == files_below(folder)
+    for file in files_below(copy):
+        # The page holds the pictures.
+        if draws_alike() or file.suffix not in (".png", ".html"):
+            assert (copy / file).read_bytes() == (folder / file).read_bytes(), f"{file}: run `make report`"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_every_run_of_the_plan_was_done_by_committed_code(folder):
+    results = Results(folder)
+    assert results.missing() == []
+    assert all(node["code"]["commit"] for node in results.nodes.values())
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_no_model_and_no_large_file_is_committed(folder):
+    for file in files_below(folder):
+        assert (folder / file).stat().st_size <= LIMIT, file
+        assert file.suffix in (".json", ".csv", ".md", ".png", ".html", ".txt"), file
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_micrographs_are_there_only_with_their_licence(folder):
+    crops = folder / "logs" / "crops"
+    licence = DATA_SETS[folder.name].licence
+    assert (crops / "input.png").is_file() == (crops / "LICENCE.txt").is_file() == (licence is not None)
+    if licence:
+        assert licence in (crops / "LICENCE.txt").read_text(encoding="utf-8")
+
+
+def test_the_readme_opens_with_the_table_and_figure_4():
+    table = table_summary(Results(ROOT / "results" / "epfl")).as_markdown()
+    assert table in README, "the README's table is results/epfl/tables/summary.md"
+    start = README.index("## Start")
+    assert README.index(table) < start
+    figure = README.index('"results/vnc/figures/figure4.png"')
+    beside = README[figure:start]
+    assert "Attribution-NonCommercial-ShareAlike 3.0" in beside and "figshare.856713" in beside and figure < start
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_readme_says_what_the_reports_say_of_the_claims(folder):
+    report = (folder / "report.md").read_text(encoding="utf-8")
+    sentence = re.search(r"Of \d+ claims of the paper[^.]*", report)[0]
+    assert sentence in " ".join(README.split())
