@@ -61,7 +61,7 @@ Block = Union[Heading, Paragraph, Bullets, Table, Picture, Verdict, Listing]
 _STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 62rem; color: #1b1b1b; background: #fff;
+body { margin: 0 auto; padding: 1rem; max-width: 70rem; color: #1b1b1b; background: #fff;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif;
   overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0.5rem 0 1rem; }
