@@ -23,8 +23,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
-import sys
 import time
 from multiprocessing.connection import Connection
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -39,7 +37,7 @@ from .commandline import OPTIONS, FiniteRange, run
 from .dense_plan import make_plan
 from .errors import UserError
 from .files import write_json
-from .memory import cores
+from .memory import cores, peak_so_far
 from .netgraph import NetGraph
 from .networks import NAMES, SLICE_SHAPE, TABLE_1, deploy_prototxt
 from .tiles import even_tile, grid
@@ -199,7 +197,7 @@ def _serve(connection: Connection, name: str, way: str, tile: Tuple[int, int]) -
         except EOFError:
             return
         if message == "peak":
-            connection.send(_peak())
+            connection.send(peak_so_far())
         elif message == "compare":
             small = np.random.default_rng(1).standard_normal([side + rim for side in _COMPARED]).astype(np.float32)
             connection.send(_engine(way, graph, weights, _COMPARED).predict(small))
@@ -220,11 +218,6 @@ def _timed(call: Any, seconds: float) -> _Turn:
         call()
         calls += 1
     return _Turn(calls, time.perf_counter() - start, time.process_time() - processor)
-
-
-def _peak() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def table(rows: Sequence[Row]) -> List[str]:

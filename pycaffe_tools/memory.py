@@ -77,7 +77,11 @@ def default_limit(workers: int) -> int:
 
 
 def peak_so_far() -> int:
-    """Largest resident memory of this process since it started, in bytes."""
+    """Largest resident memory of this process since it started, in bytes.
+
+    Not ``ru_maxrss`` where the kernel tells better: that of a new process
+    begins with what the one that started it had.
+    """
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

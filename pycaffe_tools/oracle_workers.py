@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import resource
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO, Dict, List, NamedTuple
 import numpy as np
 
 from .errors import UserError
+from .memory import peak_so_far
 from .netgraph import NetGraph
 from .oracle import Task
 
@@ -134,7 +134,7 @@ class Usage(NamedTuple):
 
 def usage() -> Usage:
     """What this process has used so far."""
-    return Usage(time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    return Usage(time.process_time(), peak_so_far())
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:

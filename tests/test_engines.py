@@ -109,7 +109,7 @@ def test_memory_is_predicted_before_it_is_taken(engine):
     # A fresh process with one tile; predicted must not fall short, nor be so high that tiles get needlessly small.
     tile = (16, 16) if engine == "patch" else (96, 112)
     code = (
-        "import sys, resource, numpy as np\n"
+        "import sys, numpy as np\n"
         "sys.path[:0] = ['.']\n"
         "from tests.dense_cases import paper_net\n"
         "from pycaffe_tools import engines\n"
@@ -118,8 +118,8 @@ def test_memory_is_predicted_before_it_is_taken(engine):
         f"tile = {tile}\n"
         f"engine = engines.create('{engine}', graph, random_weights(graph), tile)\n"
         "for _ in range(2): engine.predict(np.zeros((tile[0] + 31, tile[1] + 31), np.float32))\n"
-        f"print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "
-        f"engines.predicted_bytes('{engine}', graph, tile))")
+        "from pycaffe_tools.memory import peak_so_far\n"
+        f"print(peak_so_far(), engines.predicted_bytes('{engine}', graph, tile))")
     answer = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, universal_newlines=True,
                             check=True, cwd=str(ROOT)).stdout.split()
     taken, predicted = int(answer[-2]), int(answer[-1])
