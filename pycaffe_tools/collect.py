@@ -51,7 +51,7 @@ def collect(node: Node, store: RunStore, results: PathLike) -> None:
 
 def collect_plan(nodes: Sequence[Node], store: RunStore, results: PathLike) -> None:
     """Write what holds for the reproduction as a whole."""
-    _remove_what_is_not_planned(nodes, logs(results))
+    _remove_what_was_not_done_here([node for node in nodes if store.record(node.name) is not None], logs(results))
     data_set, scale = store.root.name.rsplit("-", 1)
     described = DATA_SETS[data_set]._asdict()
     for key in ("main", "second"):
@@ -74,7 +74,8 @@ def refuse_another_scale(results: PathLike, scale: str) -> None:
                         f"this one")
 
 
-def _remove_what_is_not_planned(nodes: Sequence[Node], folder: Path) -> None:
+def _remove_what_was_not_done_here(nodes: Sequence[Node], folder: Path) -> None:
+    """Keep the logs of these nodes alone: those of another plan or store would mix with them in one report."""
     names = {node.name for node in nodes} | {node.facts["run"] for node in nodes if node.kind == "segmentation"}
     for part in ("nodes", "training", "orderings", "crops"):
         for path in (folder / part).glob("*"):

@@ -132,6 +132,7 @@ class Runner:
         begun, before = time.monotonic(), self.store.sessions()
         session = {"started": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "processes": self.processes}
         completed: List[str] = []
+        self.collect_accounts()
         for node in self.nodes:
             if node.name in self.done:
                 collect(node, self.store, self.results)

@@ -14,6 +14,7 @@ import pytest
 from pycaffe_tools import networks
 from pycaffe_tools.collect import collect_plan, refuse_another_scale
 from pycaffe_tools.errors import UserError
+from pycaffe_tools.files import write_json
 from pycaffe_tools.reproduce import Runner, describe, table, up_to
 from pycaffe_tools.reproduction import DATA_SETS, SCALES, STAGES, Node, plan, same_commands
 from pycaffe_tools.run_store import RunStore
@@ -268,12 +269,16 @@ def test_killed_at_any_moment_the_same_command_goes_on_to_the_end(tmp_path):
 def test_results_of_two_scales_are_not_mixed(tmp_path):
     results = tmp_path / "results"
     assert refuse_another_scale(results, "small") is None
-    for nodes, kept in ((plan("epfl", "small"), {"N-s1", "N-s2"}), (plan("epfl", "tiny"), {"N-s1"})):
-        for name in ("N-s1", "N-s2"):
+    for scale, done, kept in (("small", ("N-s1", "N-s2"), {"N-s1", "N-s2"}),     # N-s3 was done in another store
+                              ("tiny", ("N-s1", "N-s2", "N-s3"), {"N-s1"})):       # N-s2 is not in this plan
+        store = RunStore(tmp_path / "runs" / f"epfl-{scale}", tmp_path)
+        for name in ("N-s1", "N-s2", "N-s3"):
             (results / "logs" / "nodes").mkdir(parents=True, exist_ok=True)
             (results / "logs" / "nodes" / f"{name}.json").write_text("{}")
-        scale = "small" if "N-s2" in kept else "tiny"
-        collect_plan(nodes, RunStore(tmp_path / "runs" / f"epfl-{scale}", tmp_path), results)
-        assert {path.stem for path in (results / "logs" / "nodes").glob("*.json")} == kept, "what is not planned goes"
+            if name in done:
+                write_json(store.path(f"done/{name}.json"), {})
+                assert store.record(name) is not None
+        collect_plan(plan("epfl", scale), store, results)
+        assert {path.stem for path in (results / "logs" / "nodes").glob("*.json")} == kept
     with pytest.raises(UserError, match="holds the results of scale tiny"):
         refuse_another_scale(results, "small")
