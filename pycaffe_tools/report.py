@@ -137,6 +137,11 @@ def draw_figures(results: Results) -> Dict[str, bool]:
         # A network a row with its input; without one, two networks a row.
         columns = 3 if has_input(results) else 4
         draw_panels(panels, folder / "figure4.png", columns)
+    licence = results.logs / "crops" / "LICENCE.txt"
+    if panels and has_input(results) and licence.is_file():
+        # Beside the picture too, which may be passed on by itself.
+        write_text(folder / "LICENCE.txt", "figure4.png, and the report that shows it, hold a micrograph:\n"
+                   + licence.read_text(encoding="utf-8"))
     return {"figure3": bool(curves), "figure4": bool(panels)}
 
 

@@ -68,7 +68,8 @@ def test_micrographs_are_there_only_with_their_licence(folder):
     licence = DATA_SETS[folder.name].licence
     assert (crops / "input.png").is_file() == (crops / "LICENCE.txt").is_file() == (licence is not None)
     if licence:
-        assert licence in (crops / "LICENCE.txt").read_text(encoding="utf-8")
+        for beside in (crops, folder / "figures"):
+            assert licence in (beside / "LICENCE.txt").read_text(encoding="utf-8")
 
 
 def test_the_readme_opens_with_the_table_and_figure_4():
