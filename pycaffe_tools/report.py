@@ -118,6 +118,9 @@ def _verdict(claim: Claim, results: Results) -> Verdict:
     details = [f"Rule: {claim.rule}.", f"Numbers: {numbers or 'not run'}."]
     if claim.paper:
         details.append("In the paper: " + "; ".join(f"{name} {value:.2f}" for name, value in claim.paper.items()) + ".")
+    if claim.cautious not in (None, claim.verdict):
+        details.append(f"This depends on the deviation that networks with one seed are given: with the largest one among the "
+                       f"networks of the claim instead of the nearest one's, it is {claim.cautious}.")
     if claim.verdict in (claims.NOT_REPRODUCED, claims.UNDECIDED):
         reason = _reason(claim, results)
         details += [f"Why, presumably: {reason}"] if reason else []

@@ -93,7 +93,7 @@ pre { font-size: 0.75rem; line-height: 1.4; white-space: pre-wrap; background: #
   body { font-size: 10pt; max-width: none; padding: 0; }
   .scroll { overflow: visible; } table { font-size: 7.5pt; width: 100%; } th, td { padding: 1mm 1.2mm; }
   th:first-child, td:first-child { position: static; }
-  figure img { max-height: 225mm; width: auto; margin: 0 auto; }
+  figure img { max-height: 205mm; width: auto; margin: 0 auto; }
   figure, .claim, tr { break-inside: avoid; } h2, h3, .caption { break-after: avoid; }
   details::details-content { content-visibility: visible; block-size: auto; opacity: 1; }
   pre { font-size: 6pt; background: none; padding: 0; }

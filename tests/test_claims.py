@@ -95,6 +95,16 @@ def test_one_seed_borrows_the_spread_of_the_nearest_network():
     assert [figure.count for figure in several] == [1, 3, 3]
 
 
+def test_a_verdict_that_depends_on_the_borrowed_spread_says_so():
+    """N7 collapses for some seeds: N1 with the spread of N6 is competitive, with that of N7 nobody knows."""
+    nets = {"N1": seeds(93.1), "N6": around(93.1, 0.1), "N7": around(99.0, 0.1)}
+    other = {"N1": seeds(93.0), "N6": N, "N7": around(85.0, 8.0)}
+    claim = is_competitive(nets, other, "L1")
+    assert (claim.verdict, claim.cautious) == (REPRODUCED, UNDECIDED)
+    alike = is_competitive({"N6": nets["N6"]}, {"N6": N}, "L1")
+    assert alike.cautious == alike.verdict == REPRODUCED
+
+
 @pytest.mark.parametrize("n6, verdict", [
     (around(92.8, 0.1), REPRODUCED),            # a drop of 0.2 +- 0.1
     (around(92.7, 0.2), UNDECIDED),             # 0.3 +- 0.2 reaches 0.5
