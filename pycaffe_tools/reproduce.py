@@ -276,7 +276,6 @@ def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: s
     with store:
         runner = Runner(nodes, store, results / data_set, processes, redo, whole)
         outcome = runner.run()
-        runner.collect_accounts()
     for line in table(outcome):
         click.echo(line)
     return 1 if outcome.failed or outcome.blocked else 0

@@ -120,10 +120,8 @@ class Scale(NamedTuple):
     nets: Tuple[str, ...]
     """Pruned networks, from N seed 1."""
     seeds: Tuple[int, ...]
-    seeded: Tuple[str, ...]
-    """Pruned networks that are made with every seed, by every criterion, and from scratch."""
     controls: Tuple[str, ...]
-    """Networks that are also made with random features and from scratch for the first seed."""
+    """Networks that are made with every seed, by every criterion and with random features, and from scratch."""
     figure_3: bool
     """Order every layer to its end for seed 1."""
     retrain_longer: Tuple[Tuple[str, int], ...] = ()
@@ -134,13 +132,13 @@ class Scale(NamedTuple):
 
 ALL = networks.NAMES[1:]
 _FULL = Scale(networks.PAPER_PATCHES, networks.PAPER_PATCHES, None, None, None, 5, 20, 128, ALL, (1, 2, 3), ("N6", "N7"),
-              ("N6", "N7"), True)
+              True)
 # A tenth of the learning rate changes little in so few iterations, so half of it is taken.
-_SMALL = Scale(60_000, 12_000, 1_000, 400, 0.0005, 1, 8, 128, ALL, (1, 2, 3), ("N6", "N7"), ("N6", "N7"), True,
+_SMALL = Scale(60_000, 12_000, 1_000, 400, 0.0005, 1, 8, 128, ALL, (1, 2, 3), ("N6", "N7"), True,
                # N7 has most to learn again, and an iteration of it costs a sixth of one of N.
                (("N7", 1_000),))
-_SECOND = dict(nets=("N6", "N7"), seeds=(1,), seeded=(), controls=())
-_TINY = Scale(256, 64, 2, 1, 0.0005, 1, 1, 16, ("N7",), (1,), (), ("N7",), False, (),
+_SECOND = dict(nets=("N6", "N7"), seeds=(1,), controls=())
+_TINY = Scale(256, 64, 2, 1, 0.0005, 1, 1, 16, ("N7",), (1,), ("N7",), False, (),
               ("--patches", "64", "--dense-tile", "32", "--repetitions", "1"))
 SCALES: Dict[str, Dict[str, Scale]] = {
     "full": {"epfl": _FULL, "vnc": _FULL._replace(**_SECOND), "synthetic": _FULL},
@@ -250,9 +248,9 @@ class _Planner:
         # Further seeds tell the spread of everything that the claims compare.
         for seed in scale.seeds[1:]:
             for criterion in ("loss",) + SCORES + ("random",):
-                for net in sorted(scale.seeded, reverse=True):
+                for net in sorted(scale.controls, reverse=True):
                     found += self._pruned(net, criterion, seed)
-            for net in scale.seeded:
+            for net in scale.controls:
                 found += self._scratch(net, seed)
             found += self._again(seed)
         return found + [self._right(node) for node in found if _is_compared(node)]

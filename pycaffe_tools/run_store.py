@@ -30,15 +30,11 @@ from .errors import UserError
 from .files import PathLike, read_json, sha256, write_json
 from .model import open_model
 from .networks import PRUNED_LAYERS
-from .patch_database import Database, open_database
+from .patch_database import open_database
 from .reproduction import SEGMENTED, Node, same_commands
 
 PATIENCE = 5.0
 """Seconds to wait for processes that a killed runner left behind: the kernel ends them, but not at once."""
-
-
-class OtherStacks(UserError):
-    """The store was filled from other stacks than those at hand."""
 
 
 class RunStore:
@@ -110,36 +106,35 @@ class RunStore:
             raise UserError(f"{self.root}: {node.name} was made there by other commands "
                             f"({_first_difference(record['commands'], node.commands)}); choose another store, or say "
                             f"--redo to make it and what depends on it anew")
-        return (record["sha256"] == sha256(self.path(node.output)) and self._is_whole(node, redo)
-                and all(self._hash(need) == digest for need, digest in record["needs"].items()))
+        return (record["sha256"] == sha256(self.path(node.output)) and self._is_whole(node)
+                and self._is_of_these_stacks(node, redo) and all(self._hash(need) == digest for need, digest in record["needs"].items()))
 
-    def _is_whole(self, node: Node, redo: bool) -> bool:
+    def _is_whole(self, node: Node) -> bool:
         """Whether what a node made beside its output is there."""
         folder = self.path(node.output.split("/")[0])
         try:
             if node.kind == "model":
                 open_model(folder)
             elif node.kind == "database":
-                return self._is_of_these_stacks(open_database(folder), redo)
+                open_database(folder)
             elif node.kind == "segmentation":
                 return (folder / SEGMENTED).is_file()
             elif node.kind == "orderings":
                 return all((folder / f"{layer}.json").is_file() for layer in PRUNED_LAYERS)
-        except UserError as damaged:
-            if isinstance(damaged, OtherStacks):
-                raise
+        except UserError:
             return False
         return True
 
-    def _is_of_these_stacks(self, database: Database, redo: bool) -> bool:
-        for source in database.info["sources"]:
+    def _is_of_these_stacks(self, node: Node, redo: bool) -> bool:
+        """Whether a database was made from the stacks at hand; nothing else reads them without one."""
+        for source in read_json(self.path(node.output))["sources"] if node.kind == "database" else ():
             for part in filter(None, (source["raw"], source["labels"], source["exclude"])):
                 stack = self.em / Path(part["path"]).name
                 if stack.is_file() and sha256(stack) != part["sha256"]:
                     if redo:
                         return False
-                    raise OtherStacks(f"{stack}: is not the stack that the patches in {self.root} were made from; choose "
-                                      f"another store with --runs, or say --redo to make everything anew")
+                    raise UserError(f"{stack}: is not the stack that the patches in {self.root} were made from; choose "
+                                    f"another store with --runs, or say --redo to make everything anew")
         return True
 
     def forget(self, node: Node) -> None:

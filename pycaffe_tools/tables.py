@@ -68,10 +68,10 @@ class Results:
         self.plan = _log(self.logs / "plan.json", "data_set", "scale", "nodes")
         _require(self.logs / "plan.json", self.plan["scale"], "name", "seeds", "train_patches", "val_patches")
         self.machine = _log(self.logs / "machine.json", "processor", "cores", "sessions")
-        found = [_log(path, "name", "kind", "commands", "result", "seconds", "code") for path in
-                 sorted((self.logs / "nodes").glob("*.json"))]
-        for path, node in zip(sorted((self.logs / "nodes").glob("*.json")), found):
-            _require(path, node["result"], *_RESULT_KEYS.get(node["kind"], ()))
+        found = []
+        for path in sorted((self.logs / "nodes").glob("*.json")):
+            found.append(_log(path, "name", "kind", "commands", "result", "seconds", "code"))
+            _require(path, found[-1]["result"], *_RESULT_KEYS.get(found[-1]["kind"], ()))
         # Logs of another plan, such as one of another scale before it, are not of this reproduction.
         planned = {node["name"]: same_commands(node["commands"]) for node in self.plan["nodes"]}
         self.nodes: Dict[str, Dict[str, Any]] = {

@@ -22,7 +22,7 @@ from .caffe_runtime import check_weights
 from .caffe_schema import parse_prototxt, read_prototxt, to_text
 from .commandline import OPTIONS, SEED, FiniteRange, run
 from .errors import UserError
-from .files import PathLike, read_json, refuse_existing, refuse_other_files, sha256, write_json, write_text
+from .files import PathLike, read_json, refuse_existing, sha256, write_json, write_text
 from .caffemodel import read_weights
 from .netgraph import NetGraph, read_net, write_net
 from .patches import Database, lists, open_database
@@ -167,8 +167,8 @@ def _with_data(train_val: Any, test_batch: int) -> Any:
 def _finished_before(out: Path, plan: Plan, resume: bool, force: bool) -> bool:
     """Whether ``out`` already holds this training, finished; clears or refuses anything else in it."""
     record = out / "training" / "options.json"
-    if out.is_dir() and force:
-        refuse_other_files(out, PRODUCTS)
+    if force:
+        refuse_existing(out, force, PRODUCTS)
     if not record.is_file():
         refuse_existing(out, force)
     elif latest_snapshot(record.with_name(SNAPSHOT_PREFIX)) is None and not (out / model.INFO).is_file():
