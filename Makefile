@@ -8,7 +8,7 @@
 #   PATCH_OPTIONS   more options of pycaffe_tools.patches, such as --val-slices 6:8 --train 300000 --val 300000
 #   DATA, RUNS      where the patch database and the models go
 #   NET             a network of Table 1: N, N1 ... N7
-#   DATASET, SCALE, EM, RESULTS   of the reproduction: epfl or vnc; small or full; folder of the stacks (data/README.md)
+#   DATASET, SCALE, EM, RESULTS   of the reproduction: epfl, epfl-hard or vnc; small, main or full; folder of the stacks (data/README.md)
 #   TRAIN_OPTIONS, RETRAIN_OPTIONS, PRUNE_OPTIONS, SEGMENT_OPTIONS   more options of those steps
 
 SYNTH          ?= data/synthetic

@@ -95,7 +95,7 @@ def _database(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
         for key in ("raw", "labels", "add_labels", "exclude"):
             if source[key]:
                 source[key]["path"] = Path(source[key]["path"]).name
-    if node.name == "data-main":
+    if node.name in ("data-main", "data-main-s1"):
         _input_crop(store, folder)
     return info
 

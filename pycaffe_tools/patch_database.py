@@ -46,6 +46,7 @@ class ShardWriter:
             with h5py.File(self._folder / file, "w") as handle:
                 create_reserved_dataset(handle, "data", (rows, 1, PATCH_SIZE, PATCH_SIZE), np.float32)
                 create_reserved_dataset(handle, "label", (rows,), np.float32)
+                create_reserved_dataset(handle, "pixel", (rows, 4), np.int32)
             reserve_space(self._folder / file)
         with ExitStack() as stack:
             self._handles = [stack.enter_context(h5py.File(self._folder / file, "r+")) for file in self.files]
@@ -55,16 +56,20 @@ class ShardWriter:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    def write(self, rows: np.ndarray, patches: np.ndarray, label: int) -> None:
-        """Write n patches of one class (n x 32 x 32) at these rows, numbered through all shards."""
+    def write(self, rows: np.ndarray, patches: np.ndarray, label: int, pixels: np.ndarray) -> None:
+        """Write n patches of one class (n x 32 x 32) at these rows, numbered through all shards.
+
+        ``pixels`` (n x 4) says where each came from: number of its stack, slice, row, column.
+        """
         order = np.argsort(rows)        # HDF5 selects rows in ascending order only
-        rows, patches = rows[order], patches[order]
+        rows, patches, pixels = rows[order], patches[order], pixels[order]
         cuts = np.searchsorted(rows, self.ends[:-1])
-        for handle, end, count, here, some in zip(self._handles, self.ends, self.rows, np.split(rows, cuts),
-                                                  np.split(patches, cuts)):
+        for handle, end, count, here, some, places in zip(self._handles, self.ends, self.rows, np.split(rows, cuts),
+                                                          np.split(patches, cuts), np.split(pixels, cuts)):
             if here.size:
                 handle["data"][here - (end - count)] = some[:, np.newaxis]
                 handle["label"][here - (end - count)] = np.float32(label)
+                handle["pixel"][here - (end - count)] = places
 
 
 class Database(NamedTuple):
@@ -130,6 +135,25 @@ def lists(database: Database, directory: PathLike) -> Tuple[Path, Path]:
         written.append(Path(directory) / f"{name}.txt")
         written[-1].write_text("".join(f"{shard}\n" for shard in shards), encoding="utf-8")
     return written[0], written[1]
+
+
+def read_pixels(shards: Sequence[PathLike]) -> np.ndarray:
+    """Where every patch of some shards came from: int32, n x 4, number of its stack, slice, row, column.
+
+    Raises
+    ------
+    UserError : the database was made before it held this.
+    """
+    import h5py
+
+    found = []
+    for shard in shards:
+        with h5py.File(shard, "r") as handle:
+            if "pixel" not in handle:
+                raise UserError(f"{shard}: does not say from which pixel each patch came; make the database again with "
+                                f"python -m pycaffe_tools.patches")
+            found.append(handle["pixel"][:])
+    return np.concatenate(found)
 
 
 def read_rows(shards: Sequence[PathLike], rows: Iterable[int]) -> Tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,8 @@ writes a folder that holds all that training needs:
 
 =================  ========================================================================
 ``train_000.h5``   shards: ``data`` float32 N x 1 x 32 x 32, normalised; ``label`` float32 N,
-                   1 membrane and 0 not; rows are shuffled already
+                   1 membrane and 0 not; ``pixel`` int32 N x 4, where each patch came from: number
+                   of its stack, slice, row, column; rows are shuffled already
 ``train.txt``      list of the shards, as Caffe's HDF5Data layer reads it
 ``val_*``          the same for validation, from slices of their own
 ``patches.json``   sources with hashes, counts, seed, normalisation, every choice
@@ -53,6 +54,7 @@ RIM = 6.0
 # Making a database
 
 class _Slice(NamedTuple):
+    stack: int
     source: Source
     z: int
     count: SliceCount
@@ -151,14 +153,14 @@ def _count(sources: Sequence[Source], split: Sequence[Dict[str, List[int]]],
             raise UserError(f"--val-slices leaves no slice for {'training' if name == 'train' else 'validation'}; "
                             f"choose fewer or more of them")
     with Progress(total, "counting") as progress:
-        for source, chosen in zip(sources, split):
+        for stack, (source, chosen) in enumerate(zip(sources, split)):
             marked = pixels = 0
             for name in SPLITS:
                 for z in chosen[name]:
                     grey = source.grey(z)
                     if name == "train":
                         statistics.add(grey)
-                    counted[name].append(_Slice(source, z, count_slice(source, z)))
+                    counted[name].append(_Slice(stack, source, z, count_slice(source, z)))
                     marked, pixels = marked + counted[name][-1].count.marked, pixels + grey.size
                     done += 1
                     progress.update(done)
@@ -197,7 +199,7 @@ def _refuse_twice(described: Sequence[Dict[str, Any]]) -> None:
 
 def _check_room(out: Path, patches: int) -> None:
     existing = next(folder for folder in out.parents if folder.exists())
-    needed, free = patches * (PATCH_SIZE ** 2 + 1) * 4, shutil.disk_usage(existing).free
+    needed, free = patches * (PATCH_SIZE ** 2 + 5) * 4, shutil.disk_usage(existing).free
     if needed > free:
         raise _disk_full(out, f" (it needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free)")
 
@@ -238,7 +240,8 @@ def _write_split(folder: Path, out: Path, name: str, slices: Sequence[_Slice], w
                     ys, xs = positions(classes, kind, picks)
                     for block in blocks(picks.size):
                         patches = normalisation.apply(extract_patches(grey, ys[block], xs[block]))
-                        shards.write(rows[block], patches, kind)
+                        places = np.stack(np.broadcast_arrays(part.stack, part.z, ys[block], xs[block]), axis=1)
+                        shards.write(rows[block], patches, kind, places)
                 progress.update(sum(next_row.values()) - half)
     except (OSError, RuntimeError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):    # HDF5 keeps it in the text only

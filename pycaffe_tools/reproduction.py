@@ -15,6 +15,8 @@ Names of nodes are names of folders in the store:
 ``N7-scratch-s1``       N7 trained from random weights and retrained; ``...-trained`` before retraining
 ``N-second-s1``         N on the second definition of positives and negatives
 ``right-N-s1``          which validation patches N-s1 classifies right
+``N-s1-i1000``          N trained for 1,000 iterations: a point of the learning curve
+``data-main-s1``        patches of seed 1, where each seed holds out slices of its own
 ======================  ===========================================================================
 """
 
@@ -46,11 +48,21 @@ class Definition(NamedTuple):
     exclude: Optional[str] = None
 
 
+class Fold(NamedTuple):
+    """Slices that one seed trains on and others that it validates on, as :mod:`pycaffe_tools.patches` takes them."""
+
+    slices: str
+    val_slices: str
+    shown: Tuple[int, ...]
+    """Of those that validate, the ones that are segmented and scored."""
+
+
 class DataSet(NamedTuple):
     """A labelled stack, how it is split, and what may be shown of it.
 
     Attributes
     ----------
+    folds : ways to hold out whole groups of slices; a scale may give each seed one of its own.
     slices, val_slices : for :mod:`pycaffe_tools.patches`; what is in neither is left out as a margin.
     shown : validation slices that are segmented and scored.
     crop : part of the first shown slice in Figure 4: y0, y1, x0, x1.
@@ -69,7 +81,18 @@ class DataSet(NamedTuple):
     crop: Tuple[int, int, int, int]
     licence: Optional[str]
     citation: str
+    folds: Tuple[Fold, ...] = ()
 
+
+# Nine groups of slices, more than ten slices (50 nm) apart; each is held out once. Two groups a fold, but for the first
+# group, which is as large as two others.
+_EPFL_FOLDS = (Fold("0:27", "20,22", (20, 22)), Fold("0:27", "16,23:27", (16, 24)), Fold("0:27", "17:20,21", (18, 21)),
+               Fold("0:27", "8:16", (10, 14)), Fold("0:27", "0:8", (1, 7)))
+# Neighbouring sections show the same cells: one on either side of those held out is left out.
+_VNC_FOLDS = (Fold("0:10,11:14", "11:14", (12, 13)), Fold("0:4,5:8,9:14", "5:8", (6, 7)), Fold("0:3,4:14", "0:3", (0, 1)))
+_EPFL_CITATION = (
+    "A. Lucchi et al., Supervoxel-Based Segmentation of Mitochondria in EM Image Stacks with Learned Shape Features, "
+    "IEEE Trans. Medical Imaging 31(2), 474-486, 2012; labels: GraphLabEMproj, github.com/zhixuhao/unet")
 
 DATA_SETS: Dict[str, DataSet] = {data_set.name: data_set for data_set in (
     DataSet(
@@ -82,9 +105,13 @@ DATA_SETS: Dict[str, DataSet] = {data_set.name: data_set for data_set in (
         None, "20:27",
         "by groups of neighbouring slices: training pages 0 to 19 (slices 0 to 91 of the origin), validation pages 20 to "
         "26 (slices 105, 118, 135, 161 to 164); no group is in both",
-        (20, 22), (96, 352, 608, 864), None,
-        "A. Lucchi et al., Supervoxel-Based Segmentation of Mitochondria in EM Image Stacks with Learned Shape Features, "
-        "IEEE Trans. Medical Imaging 31(2), 474-486, 2012; labels: GraphLabEMproj, github.com/zhixuhao/unet"),
+        (20, 22), (96, 352, 608, 864), None, _EPFL_CITATION, _EPFL_FOLDS),
+    DataSet(
+        "epfl-hard", "EPFL hippocampus, FIB-SEM, 5 nm, against all other pixels", "epfl_raw.tif",
+        Definition("positive: boundary membranes of mitochondria; negative: every other pixel, other membranes included",
+                   "epfl_mito_boundaries.tif"),
+        None, None, "20:27", "as for epfl: no group of neighbouring slices both trains and validates",
+        (20, 22), (96, 352, 608, 864), None, _EPFL_CITATION, _EPFL_FOLDS),
     DataSet(
         "vnc", "Drosophila larva ventral nerve cord, ssTEM, 4.6 nm", "vnc_raw.tif",
         Definition("positive: plasma membranes (with glial areas, as labelled); negative: every other pixel",
@@ -95,7 +122,7 @@ DATA_SETS: Dict[str, DataSet] = {data_set.name: data_set for data_set in (
         "Creative Commons Attribution-NonCommercial-ShareAlike 3.0 Unported "
         "(http://creativecommons.org/licenses/by-nc-sa/3.0/)",
         "S. Gerhard, J. Funke, J. Martel, A. Cardona, R. Fetter: Segmented anisotropic ssTEM dataset of neural tissue. "
-        "figshare, http://dx.doi.org/10.6084/m9.figshare.856713"),
+        "figshare, http://dx.doi.org/10.6084/m9.figshare.856713", _VNC_FOLDS),
     DataSet(
         "synthetic", "synthetic tissue of pycaffe_tools.synth", "raw.tif",
         Definition("positive: all membranes as drawn; negative: every other pixel", "membranes.tif"),
@@ -128,6 +155,10 @@ class Scale(NamedTuple):
     """Networks with more iterations of retraining than the others, whatever chose their features."""
     timing: Tuple[str, ...] = ()
     """Options of :mod:`pycaffe_tools.timing`."""
+    folds: Tuple[int, ...] = ()
+    """Which fold of the data set each seed takes, where they do not all share its one split."""
+    curve: Tuple[int, ...] = ()
+    """Iterations of further trainings of N with the first seed: how long is long enough?"""
 
 
 ALL = networks.NAMES[1:]
@@ -137,12 +168,18 @@ _FULL = Scale(networks.PAPER_PATCHES, networks.PAPER_PATCHES, None, None, None, 
 _SMALL = Scale(60_000, 12_000, 1_000, 400, 0.0005, 1, 8, 128, ALL, (1, 2, 3), ("N6", "N7"), True,
                # N7 has most to learn again, and an iteration of it costs a sixth of one of N.
                (("N7", 1_000),))
+# The validation patches that EPFL's usual split has are too few for the paper's 300,000: the largest fold has enough.
+_FULL_EPFL = _FULL._replace(seeds=(1,), folds=(4,))
+_MAIN = Scale(networks.PAPER_PATCHES, 40_000, 10_000, 3_333, None, 5, 20, 128, ALL, (1, 2, 3, 4, 5), ("N6", "N7"), True,
+              folds=(0, 1, 2, 3, 4), curve=(30_000, 1_000, 3_000))
 _SECOND = dict(nets=("N6", "N7"), seeds=(1,), controls=())
 _TINY = Scale(256, 64, 2, 1, 0.0005, 1, 1, 16, ("N7",), (1,), ("N7",), False, (),
               ("--patches", "64", "--dense-tile", "32", "--repetitions", "1"))
 SCALES: Dict[str, Dict[str, Scale]] = {
-    "full": {"epfl": _FULL, "vnc": _FULL._replace(**_SECOND), "synthetic": _FULL},
-    "small": {"epfl": _SMALL, "synthetic": _SMALL, "vnc": _SMALL._replace(**_SECOND)},
+    "full": {"epfl": _FULL_EPFL, "epfl-hard": _FULL_EPFL, "vnc": _FULL._replace(**_SECOND), "synthetic": _FULL},
+    "main": {"epfl": _MAIN, "epfl-hard": _MAIN._replace(curve=()),
+             "vnc": _MAIN._replace(seeds=(1, 2, 3), folds=(0, 1, 2), curve=())},
+    "small": {"epfl": _SMALL, "epfl-hard": _SMALL, "synthetic": _SMALL, "vnc": _SMALL._replace(**_SECOND)},
     # For the tests of this package: what it computes means nothing.
     "tiny": dict.fromkeys(DATA_SETS, _TINY),
 }
@@ -190,6 +227,9 @@ def scale_of(data_set: str, scale: str) -> Scale:
     for given, known, what in ((data_set, DATA_SETS, "data set"), (scale, SCALES, "scale")):
         if given not in known:
             raise UserError(f"{given}: is not a {what} of the reproduction; choose one of {', '.join(known)}")
+    if data_set not in SCALES[scale]:
+        raise UserError(f"{data_set}: has no scale {scale}; choose one of "
+                        f"{', '.join(name for name, sets in SCALES.items() if data_set in sets)}")
     return SCALES[scale][data_set]
 
 
@@ -227,14 +267,17 @@ class _Planner:
     def nodes(self) -> List[Node]:
         scale, found = self.scale, []
         first_retrained = [f"{net}-loss-s{FIRST}" for net in scale.nets]
-        found += [self._database("main", self.data.main), self._darkness("main")]
+        for name in sorted({self._data(seed) for seed in scale.seeds}):
+            found += [self._database(name, self.data.main), self._darkness(name)]
+        found += [self._train("N", f"N-s{FIRST}-i{length}", FIRST, iterations=length, facts={"criterion": "curve"})
+                  for length in scale.curve]
         found += [self._train("N", f"N-s{seed}", seed) for seed in scale.seeds]
         for criterion in ("loss",) + SCORES:
             # The deepest cut first: it makes the orderings of which the others need less.
             for net in sorted(scale.nets, reverse=True):
                 found += self._pruned(net, criterion, FIRST)
         found += self._again(FIRST)
-        if self.data.second:
+        if self.data.second and not scale.folds:
             found += [self._database("second", self.data.second), self._darkness("second"),
                       self._train("N", f"N-second-s{FIRST}", FIRST, data="second")]
         for net in scale.controls:
@@ -255,16 +298,30 @@ class _Planner:
             found += self._again(seed)
         return found + [self._right(node) for node in found if _is_compared(node)]
 
+    def _data(self, seed: int) -> str:
+        """Name of the patches that a seed trains on."""
+        return f"main-s{seed}" if self.scale.folds else "main"
+
+    def _split(self, name: str) -> Tuple[Fold, str, str]:
+        """Slices of a database, in words, and the seed that draws its patches."""
+        data = self.data
+        if not self.scale.folds:
+            return Fold(data.slices or "", data.val_slices, data.shown), data.split, "0"
+        seed = name.rsplit("-s", 1)[1]
+        fold = data.folds[self.scale.folds[self.scale.seeds.index(int(seed))]]
+        return fold, f"seed {seed} holds out pages {fold.val_slices} of {fold.slices}", seed
+
     # -- one kind of node each ---------------------------------------------------------------------------------
 
     def _database(self, name: str, definition: Definition) -> Node:
         data, scale = self.data, self.scale
+        fold, split, seed = self._split(name)
         command = ["patches", "{em}/" + data.raw, "{em}/" + definition.labels, "{runs}/data-" + name, "--labels-are",
-                   "membrane", "--val-slices=" + data.val_slices, "--train", str(scale.train_patches), "--val",
-                   str(scale.val_patches), "--seed", "0"]
-        command += [f"--slices={data.slices}"] if data.slices else []
+                   "membrane", "--val-slices=" + fold.val_slices, "--train", str(scale.train_patches), "--val",
+                   str(scale.val_patches), "--seed", seed]
+        command += [f"--slices={fold.slices}"] if fold.slices else []
         command += ["--exclude", "{em}/" + definition.exclude] if definition.exclude else []
-        facts = {"definition": definition.text, "split": data.split}
+        facts = {"definition": definition.text, "split": split}
         return Node(f"data-{name}", "data", "database", (tuple(command),), f"data-{name}/patches.json", (),
                     _START + 2e-4 * (scale.train_patches + scale.val_patches), facts)
 
@@ -273,11 +330,12 @@ class _Planner:
         return Node(f"darkness-{name}", "data", "baseline", (command,), f"darkness-{name}.json", (f"data-{name}",),
                     _START + 5e-5 * self.scale.train_patches, {})
 
-    def _train(self, net: str, name: str, seed: int, data: str = "main", start: Optional[str] = None,
-               facts: Optional[Dict[str, Any]] = None, like: Optional[str] = None) -> Node:
+    def _train(self, net: str, name: str, seed: int, data: Optional[str] = None, start: Optional[str] = None,
+               facts: Optional[Dict[str, Any]] = None, like: Optional[str] = None,
+               iterations: Optional[int] = None) -> Node:
         """Training, or from ``start`` retraining, which is as long as that of the network ``like``."""
-        scale = self.scale
-        iterations = self._retraining(like or net) if start else scale.train_iterations
+        scale, data = self.scale, data or self._data(seed)
+        iterations = iterations or (self._retraining(like or net) if start else scale.train_iterations)
         command = ["train", net, "--data", "{runs}/data-" + data, "--out", "{runs}/" + name, "--resume", "--seed",
                    str(seed)]
         command += ["--weights", "{runs}/" + start] if start else []
@@ -324,7 +382,7 @@ class _Planner:
         scale, name, source = self.scale, f"{net}-{criterion}-s{seed}", f"N-s{seed}"
         patches = scale.batches * scale.batch_size
         full = scale.figure_3 and criterion == "loss" and seed == FIRST
-        command = ["prune", net, "--from", "{runs}/" + source, "--data", "{runs}/data-main", "--out",
+        command = ["prune", net, "--from", "{runs}/" + source, "--data", "{runs}/data-" + self._data(seed), "--out",
                    "{runs}/" + name + "-pruned", "--criterion", criterion, *self._sample(seed)]
         command += ["--full-order"] if full else []
         seconds = _START + self.work[net] * scale.val_patches * _N_PATCH
@@ -334,7 +392,7 @@ class _Planner:
         else:
             seconds += patches * _ORDER_SCORE
         facts = {"network": net, "criterion": criterion, "seed": seed, "step": "pruned", "before": source,
-                 "data": "main"}
+                 "data": self._data(seed)}
         pruned = Node(f"{name}-pruned", "prune", "model", (tuple(command),), f"{name}-pruned/model.json",
                       (source,), seconds, facts, locks=(f"orderings-{criterion}-s{seed}",))
         return [pruned, self._train(net, name, seed, start=f"{name}-pruned",
@@ -347,24 +405,24 @@ class _Planner:
 
     def _orderings(self, seed: int) -> Node:
         name = f"figure3-s{seed}"
-        command = ("ordering", "{runs}/N-s" + str(seed), "--data", "{runs}/data-main", "--all-layers",
+        command = ("ordering", "{runs}/N-s" + str(seed), "--data", "{runs}/data-" + self._data(seed), "--all-layers",
                    *self._sample(seed), "-o", "{runs}/" + name)
         seconds = _START + self.scale.batches * self.scale.batch_size * _ORDER_REST
         return Node(name, "segment", "orderings", (command,), f"{name}/fc4.json", (f"N-s{seed}",), seconds,
                     {"network": "N", "criterion": "loss", "seed": seed}, locks=(f"orderings-loss-s{seed}",))
 
     def _segment(self, run: str) -> Node:
-        data, name = self.data, f"segment-{run}"
-        slices = ",".join(str(number) for number in data.shown)
+        data, name, shown = self.data, f"segment-{run}", self._split(self._data(FIRST))[0].shown
+        slices = ",".join(str(number) for number in shown)
         output = "{runs}/" + name + "/" + SEGMENTED
         segment = ("segment", "{em}/" + data.raw, "-o", output, "--model", "{runs}/" + run, f"--slices={slices}",
                    "--dtype", "uint8", "--workers", "1")
         score = ["evaluate", output, "{em}/" + data.main.labels, f"--slices={slices}", "--rand", "--json",
                  "{runs}/" + name + "/scores.json", "--force"]
         score += ["--exclude", "{em}/" + data.main.exclude] if data.main.exclude else []
-        seconds = 2 * _START + self.work[run.split("-")[0]] * len(data.shown) * 800_000 * _PIXEL
+        seconds = 2 * _START + self.work[run.split("-")[0]] * len(shown) * 800_000 * _PIXEL
         return Node(name, "segment", "segmentation", (segment, tuple(score)), f"{name}/scores.json", (run,), seconds,
-                    {"run": run, "slices": list(data.shown)}, resumes=True)
+                    {"run": run, "slices": list(shown)}, resumes=True)
 
     def _timing(self, runs: List[str]) -> Node:
         command = ("timing", *("{runs}/" + run for run in runs), "-o", "{runs}/timing.json", "--force", *self.scale.timing)
@@ -382,7 +440,7 @@ def same_commands(commands: Sequence[Sequence[str]]) -> List[List[str]]:
 def _is_compared(node: Node) -> bool:
     """Whether claims compare the accuracy of this run with others'."""
     facts = node.facts
-    return (node.kind == "model" and facts["data"] == "main"
+    return (node.kind == "model" and facts["data"] != "second"
             and (facts["step"] == "retrained" or (facts["step"] == "trained" and facts["criterion"] is None)))
 
 

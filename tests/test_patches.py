@@ -23,6 +23,7 @@ import tifffile
 from pycaffe_tools import patches as patches_module
 from pycaffe_tools.commandline import run
 from pycaffe_tools.errors import UserError
+from pycaffe_tools.patch_database import read_pixels
 from pycaffe_tools.patch_sampling import GreyStatistics, draw, outline
 from pycaffe_tools.patches import (Pair, cli, extract_patches, lists, make_database, open_database, read_rows,
                                    reflect_pad)
@@ -391,6 +392,25 @@ def test_existing_output_is_refused_and_kept_unless_forced(tmp_path, pair):
 
 
 # The files
+
+def test_each_patch_says_from_which_pixel_it_came(tmp_path):
+    shape = (3, 40, 50)
+    pairs = [saved(tmp_path, numbered(shape), membrane(shape), "a_")._replace(val_slices="2:3"),
+             saved(tmp_path, numbered(shape, start=6000), membrane(shape, 1), "b_")._replace(val_slices="1:2")]
+    database = make(pairs, tmp_path / "db", shard_patches=70)
+    for split in ("train", "val"):
+        stack, z, y, x = read_pixels(getattr(database, split)).T
+        np.testing.assert_array_equal(stack * 6000 + z * 2000 + y * 50 + x, pixels(database, split)[0])
+    assert {(int(a), int(b)) for a, b, _, _ in read_pixels(database.val)} == {(0, 2), (1, 1)}
+
+
+def test_a_database_without_pixels_is_refused_where_they_are_asked_for(tmp_path, pair):
+    database = make(pair, tmp_path / "db")
+    with h5py.File(database.val[0], "r+") as handle:
+        del handle["pixel"]
+    with pytest.raises(UserError, match="does not say from which pixel"):
+        read_pixels(database.val)
+
 
 def test_shards_hold_what_caffe_expects(tmp_path, pair):
     database = make(pair, tmp_path / "db", shard_patches=250)

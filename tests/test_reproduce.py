@@ -9,10 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from pycaffe_tools import networks
 from pycaffe_tools.collect import collect_plan, refuse_another_scale
+from pycaffe_tools.commandline import parse_slices
 from pycaffe_tools.errors import UserError
 from pycaffe_tools.files import write_json
 from pycaffe_tools.reproduce import Runner, describe, table, up_to
@@ -24,8 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # -- the plan --------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("data_set", DATA_SETS)
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("scale, data_set", [(scale, data_set) for scale, sets in SCALES.items() for data_set in sets])
 def test_every_run_comes_after_what_it_needs(data_set, scale):
     seen = set()
     for node in plan(data_set, scale):
@@ -36,7 +38,7 @@ def test_every_run_comes_after_what_it_needs(data_set, scale):
         seen.add(node.name)
 
 
-@pytest.mark.parametrize("scale", ["small", "full"])
+@pytest.mark.parametrize("scale", ["small", "main"])
 def test_the_main_set_has_all_of_table_2_and_its_controls(scale):
     names = {node.name for node in plan("epfl", scale)}
     for net in networks.NAMES[1:]:
@@ -47,7 +49,11 @@ def test_the_main_set_has_all_of_table_2_and_its_controls(scale):
         for net in ("N6", "N7"):
             assert {f"{net}-{how}-s{seed}" for how in ("loss", "apoz", "l1", "random", "scratch")} <= names
             assert f"{net}-scratch-s{seed}-trained" in names
-    assert {"N-second-s1", "darkness-main", "darkness-second", "timing", "segment-N-s1"} <= names
+    assert {"timing", "segment-N-s1"} <= names
+
+
+def test_the_small_scale_scores_a_second_definition():
+    assert {"N-second-s1", "darkness-main", "darkness-second"} <= {node.name for node in plan("epfl", "small")}
 
 
 def test_the_second_set_has_n_n6_and_n7_with_one_seed():
@@ -92,7 +98,6 @@ def test_everything_that_claims_compare_is_asked_for_its_right_patches():
 
 
 def test_training_and_validation_share_no_slice_and_no_neighbour():
-    from pycaffe_tools.commandline import parse_slices
     for name, count in (("epfl", 27), ("vnc", 14)):
         data = DATA_SETS[name]
         val = parse_slices(data.val_slices, count)
@@ -106,14 +111,51 @@ def test_training_and_validation_share_no_slice_and_no_neighbour():
                 assert set(group) <= set(val) or set(group) <= set(train)
 
 
+GROUPS = {"epfl_raw.tif": (range(0, 8), range(8, 13), range(13, 16), [16], range(17, 20), [20], [21], [22], range(23, 27)),
+          "vnc_raw.tif": ()}
+
+
+@pytest.mark.parametrize("name, count", [("epfl", 27), ("epfl-hard", 27), ("vnc", 14)])
+def test_each_seed_holds_out_groups_of_its_own(name, count):
+    data, held_out = DATA_SETS[name], []
+    for fold in data.folds:
+        val = set(parse_slices(fold.val_slices, count))
+        train = set(parse_slices(fold.slices, count)) - val
+        assert set(fold.shown) <= val
+        assert all(set(group) <= val or set(group) <= train for group in GROUPS[data.raw])
+        if name == "vnc":
+            assert not {z + step for z in val for step in (-1, 1)} & train
+        held_out += val
+    assert len(held_out) == len(set(held_out)), "no page is held out twice"
+    assert name == "vnc" or set(held_out) == set(range(count)), "every page is held out once"
+
+
+def test_every_database_of_every_scale_has_as_many_positives_as_it_asks_for(em_data):
+    """Counted in the labels themselves, so that no scale can stop at its first run."""
+    for scale, sets in SCALES.items():
+        for name in sets:
+            for node in plan(name, scale) if name != "synthetic" else ():
+                if node.kind == "database":
+                    option = dict(part.split("=", 1) for part in node.commands[0] if part.startswith("--") and "=" in part)
+                    command = node.commands[0]
+                    labels = tifffile.imread(em_data / command[2].replace("{em}/", ""))
+                    excluded = (tifffile.imread(em_data / command[command.index("--exclude") + 1].replace("{em}/", ""))
+                                if "--exclude" in command else np.zeros_like(labels))
+                    val = parse_slices(option["--val-slices"], len(labels))
+                    train = sorted(set(parse_slices(option.get("--slices"), len(labels))) - set(val))
+                    for chosen, asked in ((train, "--train"), (val, "--val")):
+                        positive = int(((labels[chosen] != 0) & (excluded[chosen] == 0)).sum())
+                        assert positive >= int(command[command.index(asked) + 1]) // 2, (scale, name, node.name, asked)
+
+
 def test_only_data_under_a_licence_shows_its_micrographs():
     assert DATA_SETS["epfl"].licence is None and "NonCommercial" in DATA_SETS["vnc"].licence
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(UserError, match="epfl, vnc, synthetic"):
+    with pytest.raises(UserError, match="epfl, epfl-hard, vnc, synthetic"):
         plan("cremi", "small")
-    with pytest.raises(UserError, match="full, small"):
+    with pytest.raises(UserError, match="full, main, small"):
         plan("epfl", "huge")
 
 
