@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .commandline import OPTIONS, run
+from .base.command import OPTIONS, run
 
 COMMANDS = {
     "synth": "draw a synthetic volume with labels",

@@ -22,15 +22,17 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 import click
 import numpy as np
 
+from .base.command import OPTIONS, SEED, run
+from .base.errors import UserError
+from .base.files import write_json
+from .base.machine import Usage
+from .base.ranges import parse_size
 from .caffe_runtime import random_weights
-from .commandline import OPTIONS, SEED, parse_size, run
-from .errors import UserError
 from .fast_oracle import FastOracle
-from .files import write_json
 from .incremental import obstacle
 from .netgraph import NetGraph
 from .oracle import Task
-from .oracle_workers import RemotePart, Usage
+from .oracle_workers import RemotePart
 from .ordering import Sample, Weights, draw_sample, prunable_layers
 
 

@@ -31,13 +31,13 @@ import click
 import numpy as np
 
 from . import engines
+from .base.command import OPTIONS, FiniteRange, run
+from .base.errors import UserError
+from .base.files import write_json
+from .base.machine import cores, peak_so_far
 from .caffe_runtime import random_weights
 from .caffe_schema import parse_prototxt
-from .commandline import OPTIONS, FiniteRange, run
 from .dense_plan import make_plan
-from .errors import UserError
-from .files import write_json
-from .memory import cores, peak_so_far
 from .netgraph import NetGraph
 from .networks import NAMES, SLICE_SHAPE, TABLE_1, deploy_prototxt
 from .tiles import even_tile, grid

@@ -19,10 +19,9 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 
 from . import __version__, engines
-from .export import TOLERANCE, Check, check, onnx_of, run_model
-from .files import PathLike, atomic_file, refuse_existing, require_ending
+from .base.files import PathLike, atomic_file, refuse_existing, require_ending
 from .engines.onnx_printer import OPSET
-from .errors import UserError
+from .export import TOLERANCE, Check, check, onnx_of, run_model
 from .model import Model, open_model
 
 FORMAT_VERSION = "0.5.3"

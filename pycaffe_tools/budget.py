@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, NamedTuple, Seq
 
 import click
 
+from .base.errors import UserError
 from .caffe_runtime import Weights
-from .errors import UserError
 from .netgraph import NetGraph
 from .ordering import Ordering
-from .patches import Database
+from .patch_database import Database
 from .surgery import mask_features, remove_features
 from .validation import validate
 

@@ -14,8 +14,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
+from .base.errors import UserError
 from .caffe_schema import to_text
-from .errors import UserError
 from .netgraph import NetGraph
 
 Weights = Mapping[str, Sequence[np.ndarray]]

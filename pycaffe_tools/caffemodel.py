@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Sequence
 
 import numpy as np
 
+from .base.errors import UserError
+from .base.files import PathLike, atomic_file
 from .caffe_schema import read_caffemodel, schema
-from .errors import UserError
-from .files import PathLike, atomic_file
 from .layers import product
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
+from .base.errors import UserError
 from .caffe_runtime import Weights, check_weights
 from .channels import Channels, affine_axis
-from .errors import UserError
 from .layers import Layer
 from .netgraph import NetGraph
 
@@ -119,4 +119,3 @@ def _slim_blobs(channels: Channels, layer: Layer, blobs: Blobs) -> Blobs:
         within = {group: second[second // per_second == group] % per_second for group in channels.groups(layer)}
         pick = (first[:, None], np.stack([within[group] for group in (first // per_first).tolist()]))
     return [blobs[0][pick]] + [bias[outputs] for bias in blobs[1:]]
-

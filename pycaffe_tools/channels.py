@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, No
 
 import numpy as np
 
-from .errors import UserError
+from .base.errors import UserError
 from .layers import LOSS_TYPES, Layer, Value, concat_axis
 from .netgraph import NetGraph
 
@@ -322,4 +322,3 @@ _RULES: Dict[str, Rule] = {
                     _if_zero_stays_zero),
     **dict.fromkeys(LOSS_TYPES, _needs),
 }
-

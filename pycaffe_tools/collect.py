@@ -26,12 +26,12 @@ from typing import Any, Callable, Dict, Mapping, Sequence
 
 import numpy as np
 
-from .errors import UserError
-from .files import PathLike, read_json, write_text
+from .base.errors import UserError
+from .base.files import PathLike, read_json, write_text
+from .base.machine import processor
 from .netgraph import read_net
 from .reproduction import DATA_SETS, SCALES, SEGMENTED, DataSet, Node
 from .run_store import RunStore
-from .timing import processor
 from .volumes import open_volume
 
 
@@ -202,7 +202,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
-    from .files import atomic_file
+    from .base.files import atomic_file
     if not path.is_file() or path.read_bytes() != content:
         with atomic_file(path) as temporary:
             temporary.write_bytes(content)

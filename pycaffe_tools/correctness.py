@@ -14,8 +14,8 @@ from typing import Any, Dict, Mapping
 import click
 import numpy as np
 
-from .commandline import OPTIONS, run
-from .files import refuse_existing, refuse_inputs, require_ending, sha256, write_json
+from .base.command import OPTIONS, run
+from .base.files import refuse_existing, refuse_inputs, require_ending, sha256, write_json
 from .model import Model, open_model
 from .patch_database import Database, open_database
 from .validation import is_right, probabilities_of

@@ -24,7 +24,7 @@ from typing import Callable, Dict, Iterator
 
 import numpy as np
 
-from .errors import UserError
+from .base.errors import UserError
 from .layers import Layer
 from .oracle import CaffeNet, Task, scores_layer
 

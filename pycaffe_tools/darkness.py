@@ -14,8 +14,8 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 import click
 import numpy as np
 
-from .commandline import OPTIONS, run
-from .files import refuse_existing, refuse_inputs, require_ending, write_json
+from .base.command import OPTIONS, run
+from .base.files import refuse_existing, refuse_inputs, require_ending, write_json
 from .metrics import roc_auc
 from .networks import CENTRE, PATCH_SIZE
 from .patch_database import Database, open_database, read_rows

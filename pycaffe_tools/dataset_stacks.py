@@ -18,10 +18,10 @@ from typing import Any, Callable, List, Mapping
 
 import numpy as np
 
+from .base.errors import UserError
+from .base.files import PathLike, refuse_existing
 from .calibration import PixelSize
-from .errors import UserError
-from .files import PathLike, refuse_existing
-from .volumes import create_volume
+from .volume_writers import create_volume
 
 MARKED_ABOVE = 127
 """Labels above this grey value are marked: a few drawn masks have smoothed edges."""

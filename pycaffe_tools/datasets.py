@@ -12,19 +12,17 @@ import http.client
 import json
 import os
 import socket
-import urllib.error
-import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 import click
 
-from .commandline import OPTIONS, run
+from .base.command import OPTIONS, run
+from .base.errors import UserError
+from .base.files import PathLike, read_json, sha256, write_json
+from .base.progress import Progress
 from .dataset_stacks import build_stacks
-from .errors import UserError
-from .files import PathLike, read_json, sha256, write_json
-from .progress import Progress
 
 LIST = Path(__file__).resolve().parent.parent / "data" / "datasets.json"
 MANIFEST = "dataset.json"

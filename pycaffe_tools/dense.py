@@ -12,17 +12,17 @@ from typing import NamedTuple, Optional, Tuple
 
 import click
 
+from .base.command import OPTIONS, run
+from .base.errors import UserError
+from .base.files import PathLike, atomic_directory
+from .base.ranges import parse_size, parse_tile
 from .caffe_runtime import check_weights
-from .commandline import OPTIONS, parse_size, run
+from .caffemodel import read_weights, write_weights
 from .dense_plan import kernels, make_plan
 from .engines import MEMBRANE, best_tile, halo, predicted_bytes
 from .engines.caffe_printer import OUTPUT, dense_net, dense_weights
 from .engines.dense_caffe import rounded_tile
-from .errors import UserError
-from .files import PathLike, atomic_directory
-from .caffemodel import read_weights, write_weights
 from .netgraph import NetGraph, read_net, write_net
-from .tiles import parse_tile
 
 PROTOTXT, CAFFEMODEL = "dense.prototxt", "dense.caffemodel"
 

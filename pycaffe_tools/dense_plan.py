@@ -35,8 +35,8 @@ from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
+from .base.errors import UserError
 from .dense_steps import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, Step, sources
-from .errors import UserError
 from .layers import Layer, pooled_length
 from .netgraph import NetGraph
 

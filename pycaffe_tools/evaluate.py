@@ -16,13 +16,14 @@ from typing import Any, Dict, List, NamedTuple, Optional
 import click
 import numpy as np
 
-from .commandline import OPTIONS, FiniteRange, parse_slices, run
-from .errors import UserError
-from .files import PathLike, refuse_existing, refuse_inputs, require_ending, write_json
+from .base.command import OPTIONS, FiniteRange, run
+from .base.errors import UserError
+from .base.files import PathLike, refuse_existing, refuse_inputs, require_ending, write_json
+from .base.progress import Progress
+from .base.ranges import parse_slices
 from .metrics import BestThreshold, Confusion, ScoreHistogram, confusion
 from .patch_sampling import EXCLUDED, POSITIVE, Pair, Source
 from .patches import RIM
-from .progress import Progress
 from .segment_metrics import Best, ThresholdScores
 from .volume_writers import split_dataset
 

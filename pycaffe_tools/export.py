@@ -15,11 +15,11 @@ import click
 import numpy as np
 
 from . import engines
-from .commandline import OPTIONS, run
+from .base.command import OPTIONS, run
+from .base.errors import UserError
+from .base.files import PathLike, atomic_file, refuse_existing, require_ending
 from .dense_plan import kernels, make_plan
 from .engines.onnx_printer import dense_model
-from .errors import UserError
-from .files import PathLike, atomic_file, refuse_existing, require_ending
 from .model import Model, open_model
 from .onnx_patch import patch_model
 

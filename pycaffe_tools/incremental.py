@@ -26,7 +26,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from .errors import UserError
+from .base.errors import UserError
 from .fast_kernels import Terms, dense_weight, operations
 from .layers import Geometry, Layer
 from .netgraph import NetGraph

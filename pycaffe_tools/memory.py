@@ -7,16 +7,15 @@ engine predicts for a tile).
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, NamedTuple, Optional, Tuple
 
 from . import engines
-from .commandline import size_text
-from .errors import UserError
+from .base.errors import UserError
+from .base.machine import available_memory
+from .base.ranges import Pair, size_text
 from .netgraph import NetGraph
 from .slice_queue import slices_in_memory
-from .tiles import Pair, even_tile, grid
+from .tiles import even_tile, grid
 
 PATCH_TILE = 64
 """Side of a tile for patch by patch, where a larger one saves nothing and progress would come in minutes."""
@@ -30,69 +29,9 @@ BYTES_PER_WORKER = 10**9
 """Memory that a worker may take where the user does not say, see :func:`default_limit`."""
 
 
-def cores() -> int:
-    """Processor cores that this process may use (a batch system may allow fewer than the machine has)."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:      # not Linux
-        return os.cpu_count() or 1
-
-
-def available_memory() -> int:
-    """Bytes that new processes can use here without swapping, limits of a container or batch job included."""
-    found = [4 * 10**9]
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        found = [int(fields["MemAvailable"].split()[0]) * 1024]
-    except (OSError, KeyError, ValueError):
-        pass
-    for group in _control_groups():
-        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
-            try:
-                found.append(int((group / limit).read_text()) - int((group / used).read_text()))
-            except (OSError, ValueError):       # not of this version, or "max": no limit
-                pass
-    return max(min(found), 10**8)
-
-
-def _control_groups() -> List[Path]:
-    """Folders of this process' Linux control groups and those around them, which may limit its memory."""
-    found = []
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return found
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
-            root = Path("/sys/fs/cgroup") / controllers
-            inner = root / path.lstrip("/")
-            found += [inner] + [outer for outer in inner.parents if root == outer or root in outer.parents]
-    return found
-
-
 def default_limit(workers: int) -> int:
     """Bytes allowed where the user does not say: 1 GB for each worker and this process, at most half of what is free."""
     return min(BYTES_PER_WORKER * (workers + 1), available_memory() // 2)
-
-
-def peak_so_far() -> int:
-    """Largest resident memory of this process since it started, in bytes.
-
-    Not ``ru_maxrss`` where the kernel tells better: that of a new process
-    begins with what the one that started it had.
-    """
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 class Job(NamedTuple):

@@ -20,8 +20,8 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 
-from .errors import UserError
-from .files import PathLike, read_json, sha256, write_json
+from .base.errors import UserError
+from .base.files import PathLike, read_json, sha256, write_json
 from .caffemodel import read_weights
 from .netgraph import NetGraph, read_net
 

@@ -13,9 +13,9 @@ from typing import Dict, Mapping, NamedTuple, Optional
 
 import click
 
-from .commandline import OPTIONS, run
-from .errors import UserError
-from .files import write_text
+from .base.command import OPTIONS, run
+from .base.errors import UserError
+from .base.files import write_text
 
 PATCH_SIZE = 32
 """Side of a patch in pixels (Section 2.2)."""

@@ -11,8 +11,8 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
+from .base.errors import UserError
 from .engines.onnx_printer import IR_VERSION, OPSET
-from .errors import UserError
 from .layers import Layer
 from .netgraph import NetGraph
 

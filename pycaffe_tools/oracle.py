@@ -18,8 +18,8 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 import numpy as np
 
+from .base.errors import UserError
 from .caffe_runtime import load_net
-from .errors import UserError
 from .layers import Layer, Value
 from .netgraph import NetGraph
 

@@ -11,33 +11,15 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, List, NamedTuple
+from typing import Any, BinaryIO, List
 
 import numpy as np
 
-from .errors import UserError
-from .memory import peak_so_far
+from .base.errors import UserError
+from .base.machine import blas_environment, usage
 from .netgraph import NetGraph
 from .oracle import Task
-
-
-def blas_environment() -> Dict[str, str]:
-    """Environment of a process that evaluates candidates: one BLAS thread, and kernels that suit the processor.
-
-    OpenBLAS before 0.3.22 does not recognise newer AMD processors as having
-    AVX-512 and takes kernels for the older ones, which need twice the time for the small matrices here.
-    What is set already is left alone.
-    """
-    result = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split())
-    except (OSError, IndexError):
-        return result
-    if {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"} <= flags and "OPENBLAS_CORETYPE" not in os.environ:
-        result["OPENBLAS_CORETYPE"] = "SKYLAKEX"
-    return result
 
 
 class RemotePart:
@@ -123,18 +105,6 @@ def start_parts(task: Task, plain: bool, workers: int, max_memory: int, batch_si
             part.close()
         raise
     return parts
-
-
-class Usage(NamedTuple):
-    """What a process has used so far: processor seconds, and its peak of resident memory in bytes."""
-
-    seconds: float
-    peak: int
-
-
-def usage() -> Usage:
-    """What this process has used so far."""
-    return Usage(time.process_time(), peak_so_far())
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:

@@ -21,14 +21,15 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import click
 import numpy as np
 
+from .base.command import OPTIONS, SEED, run
+from .base.errors import UserError
+from .base.files import PathLike, read_json, refuse_existing, write_json
+from .base.progress import Progress
+from .base.ranges import parse_size
 from .caffe_schema import to_text
-from .commandline import OPTIONS, SEED, parse_size, run
-from .errors import UserError
-from .files import PathLike, read_json, refuse_existing, write_json
 from .netgraph import NetGraph
 from .oracle import Oracle, Smallest, Task, without_features
 from .ordering_log import Log, Step
-from .progress import Progress
 
 FORMAT = 1
 CRITERIA = ("loss", "apoz", "l1", "taylor", "random")

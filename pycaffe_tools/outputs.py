@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 import numpy as np
 
+from .base.errors import UserError
+from .base.files import PathLike, read_json, write_json
+from .base.progress import Progress
+from .base.ranges import parse_slices, slice_ranges
 from .calibration import PixelSize
-from .commandline import parse_slices
-from .errors import UserError
-from .files import PathLike, read_json, write_json
-from .progress import Progress
 from .slice_store import SliceStore, differences
-from .volumes import create_volume, open_volume
-from .volume_writers import split_dataset
+from .volume_writers import create_volume, split_dataset
+from .volumes import open_volume
 
 FORMAT = 1
 PROBABILITY, MASK = "probability", "mask"
@@ -183,18 +183,3 @@ def _order(parts: Sequence[PathLike], accounts: Sequence[Mapping[str, Any]],
         raise UserError(f"--merge: the parts hold slices {slice_ranges(beyond)} that --slices leaves out; "
                         f"name the parts that belong together")
     return {z: owner[z] for z in sorted(owner)}
-
-
-def slice_ranges(slices: Sequence[int]) -> str:
-    """Slice numbers as half-open ranges, as ``--slices`` reads them.
-
-    >>> slice_ranges([0, 1, 2, 5])
-    '0:3,5'
-    """
-    ranges: List[List[int]] = []
-    for z in slices:
-        if ranges and z == ranges[-1][1]:
-            ranges[-1][1] += 1
-        else:
-            ranges.append([z, z + 1])
-    return ",".join(str(first) if stop == first + 1 else f"{first}:{stop}" for first, stop in ranges)

@@ -9,8 +9,8 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 
 import numpy as np
 
-from .errors import UserError
-from .files import PathLike, read_json
+from .base.errors import UserError
+from .base.files import PathLike, read_json
 from .model import Normalisation
 from .networks import PATCH_SIZE
 from .volume_writers import create_reserved_dataset, reserve_space
@@ -20,6 +20,7 @@ FORMAT = 1
 SPLITS = ("train", "val")
 PRODUCTS = (INFO, *(f"{split}{ending}" for split in SPLITS for ending in (".txt", "_000.h5")))
 """What a database holds, and ``--force`` replaces; there may be shards of any number."""
+
 _BLOCK = 2048
 
 

@@ -13,10 +13,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from .commandline import parse_slices
-from .errors import UserError
+from .base.errors import UserError
+from .base.ranges import parse_region, parse_slices
 from .networks import CENTRE, PATCH_SIZE
-from .regions import parse_region
 from .volumes import Volume, open_volume
 
 POSITIVE, NEGATIVE, EXCLUDED = 1, 0, -1

@@ -31,18 +31,17 @@ import click
 import numpy as np
 
 from . import __version__
-from .commandline import OPTIONS, SEED, FiniteRange, parse_slices, run
-from .errors import UserError
-from .files import PathLike, atomic_directory, refuse_existing, write_json
+from .base.command import OPTIONS, SEED, FiniteRange, run
+from .base.errors import UserError
+from .base.files import PathLike, atomic_directory, refuse_existing, write_json
+from .base.progress import Progress
+from .base.ranges import parse_slices
 from .model import Normalisation
 from .networks import CENTRE, PATCH_SIZE
-from .patch_database import FORMAT, INFO, PRODUCTS, SPLITS, Database, ShardWriter, blocks, lists, open_database, read_rows
+from .patch_database import FORMAT, INFO, PRODUCTS, SPLITS, Database, ShardWriter, blocks, open_database
 from .patch_sampling import (NEGATIVE, POSITIVE, GreyStatistics, Pair, SliceCount, Source, count_slice, draw,
-                             extract_patches, positions, reflect_pad)
-from .progress import Progress
+                             extract_patches, positions)
 from .volume_writers import split_dataset
-
-__all__ = ["Database", "Pair", "extract_patches", "lists", "make_database", "open_database", "read_rows", "reflect_pad"]
 
 SHARD_PATCHES = 32_768
 """Patches in a shard, 128 MiB: Caffe holds one whole shard in memory, and its blobs stay below 2^31 elements."""

@@ -6,15 +6,17 @@ from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from .errors import UserError
+from .base.errors import UserError
 from .model import Model
 from .volumes import Volume
 
 SAMPLED_SLICES = 3
 SAMPLED_PIXELS = 250_000
 """Pixels of each of them, at most, on a regular grid: memory stays small, and the mean of so many is exact enough."""
+
 PIXEL_SIZE_TOLERANCE = 0.25
 """Relative difference of pixel sizes from which a warning is given."""
+
 STD_RATIO = 2.0
 """Ratio of standard deviations, either way, from which a warning is given."""
 

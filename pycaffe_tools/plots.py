@@ -12,12 +12,12 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import click
 import numpy as np
 
-from .commandline import OPTIONS, run
-from .errors import UserError
-from .files import PathLike, atomic_file, read_json, refuse_existing, require_ending
+from .base.command import OPTIONS, run
+from .base.errors import UserError
+from .base.files import PathLike, atomic_file, read_json, refuse_existing, require_ending
+from .base.ranges import parse_region
 from .ordering import read_ordering
 from .overlay import overlay
-from .regions import parse_region
 
 DPI = 130
 COLOURS = ("black", "tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink")
@@ -173,7 +173,7 @@ def draw_steps(runs: PathLike, data: PathLike, raw: PathLike, labels: PathLike, 
     UserError : something of a step is missing, or does not belong to the rest; nothing is drawn then.
     """
     from .model import open_model
-    from .patches import open_database, read_rows
+    from .patch_database import open_database, read_rows
     runs, out = Path(runs), Path(out)
     grey, membrane = _read_slice(raw, slice_number), _read_slice(labels, slice_number) > 0
     if membrane.shape != grey.shape:

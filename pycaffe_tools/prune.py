@@ -15,18 +15,18 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 import click
 
 from . import networks
+from .base.command import OPTIONS, SEED, FiniteRange, run
+from .base.errors import UserError
+from .base.files import PathLike, atomic_directory, refuse_existing, sha256, write_json
+from .base.ranges import parse_size
 from .budget import Choice, parse_counts, within_accuracy_drop, within_parameters
 from .caffe_schema import read_prototxt
-from .commandline import OPTIONS, SEED, FiniteRange, parse_size, run
-from .errors import UserError
-from .files import PathLike, atomic_directory, refuse_existing, sha256, write_json
-from .model import INFO, Model, finish_model, open_model
 from .caffemodel import read_weights
+from .model import INFO, Model, finish_model, open_model
 from .netgraph import NetGraph, read_net
 from .ordering import CRITERIA, Ordering, Sample, draw_sample, order_layer, prunable_layers
-from .patches import Database, open_database
-from .surgery import PRODUCTS as SURGERY_PRODUCTS
-from .surgery import prove, remove_features, write_files
+from .patch_database import Database, open_database
+from .surgery import PRODUCTS as SURGERY_PRODUCTS, prove, remove_features, write_files
 from .validation import validate, versions
 
 PRUNING = "pruning.json"

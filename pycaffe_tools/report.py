@@ -24,11 +24,11 @@ import click
 import numpy as np
 
 from . import claims, networks
+from .base.command import OPTIONS, run
+from .base.files import PathLike, write_json, write_text
+from .base.progress import duration
 from .claims import Claim
-from .commandline import OPTIONS, run
-from .files import PathLike, write_json, write_text
 from .plots import Curve, draw_figure_3, draw_panels
-from .progress import duration
 from .report_page import Block, Bullets, Heading, Listing, Paragraph, Picture, Verdict, html, markdown
 from .tables import CRITERIA, Results, all_tables, run_title, table_summary, with_spread
 

@@ -20,11 +20,11 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set
 
 import click
 
+from .base.command import OPTIONS, run
+from .base.errors import UserError
+from .base.progress import duration
 from .caffe_process import die_with_parent
 from .collect import collect, collect_plan, refuse_another_scale
-from .commandline import OPTIONS, run
-from .errors import UserError
-from .progress import duration
 from .reproduction import DATA_SETS, SCALES, STAGES, Node, plan
 from .run_store import RunStore
 

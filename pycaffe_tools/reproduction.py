@@ -25,7 +25,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import networks
-from .errors import UserError
+from .base.errors import UserError
 
 STAGES = ("data", "train", "prune", "retrain", "segment")
 """In the order in which they follow each other."""
@@ -88,6 +88,7 @@ class DataSet(NamedTuple):
 # group, which is as large as two others.
 _EPFL_FOLDS = (Fold("0:27", "20,22", (20, 22)), Fold("0:27", "16,23:27", (16, 24)), Fold("0:27", "17:20,21", (18, 21)),
                Fold("0:27", "8:16", (10, 14)), Fold("0:27", "0:8", (1, 7)))
+
 # Neighbouring sections show the same cells: one on either side of those held out is left out.
 _VNC_FOLDS = (Fold("0:10,11:14", "11:14", (12, 13)), Fold("0:4,5:8,9:14", "5:8", (6, 7)), Fold("0:3,4:14", "0:3", (0, 1)))
 _EPFL_CITATION = (
@@ -164,10 +165,12 @@ class Scale(NamedTuple):
 ALL = networks.NAMES[1:]
 _FULL = Scale(networks.PAPER_PATCHES, networks.PAPER_PATCHES, None, None, None, 5, 20, 128, ALL, (1, 2, 3), ("N6", "N7"),
               True)
+
 # A tenth of the learning rate changes little in so few iterations, so half of it is taken.
 _SMALL = Scale(60_000, 12_000, 1_000, 400, 0.0005, 1, 8, 128, ALL, (1, 2, 3), ("N6", "N7"), True,
                # N7 has most to learn again, and an iteration of it costs a sixth of one of N.
                (("N7", 1_000),))
+
 # The validation patches that EPFL's usual split has are too few for the paper's 300,000: the largest fold has enough.
 _FULL_EPFL = _FULL._replace(seeds=(1,), folds=(4,))
 _MAIN = Scale(networks.PAPER_PATCHES, 40_000, 10_000, 3_333, None, 5, 20, 128, ALL, (1, 2, 3, 4, 5), ("N6", "N7"), True,
@@ -252,6 +255,7 @@ def plan(data_set: str, scale: str) -> List[Node]:
 _N_ITERATION = 0.48
 _N_PATCH = 0.0013
 _START = 4.0
+
 # A patch of the ordering of all layers by loss, and of the same without c1 or by a score.
 _ORDER_ALL, _ORDER_REST, _ORDER_SCORE = 0.055, 0.012, 0.006
 _PIXEL = 2e-5

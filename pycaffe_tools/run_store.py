@@ -26,8 +26,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from .errors import UserError
-from .files import PathLike, read_json, sha256, write_json
+from .base.errors import UserError
+from .base.files import PathLike, read_json, sha256, write_json
 from .model import open_model
 from .networks import PRUNED_LAYERS
 from .patch_database import open_database

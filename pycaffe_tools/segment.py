@@ -7,11 +7,11 @@ from typing import List, Optional, Tuple
 
 import click
 
-from .commandline import OPTIONS, FiniteRange, parse_size, run
-from .errors import UserError
+from .base.command import OPTIONS, FiniteRange, run
+from .base.errors import UserError
+from .base.ranges import parse_size, parse_tile
 from .outputs import merge
 from .segmentation import Request, Segmentation, Summary
-from .tiles import parse_tile
 
 LISTED_FAILURES = 50
 

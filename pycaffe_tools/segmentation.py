@@ -21,17 +21,16 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from . import __version__, engines
-from .commandline import parse_slices, size_text
-from .errors import UserError
-from .files import refuse_existing, refuse_inputs
-from .memory import Job, Plan, cores, default_limit, make_plan, peak_so_far
+from .base.errors import UserError
+from .base.files import refuse_existing, refuse_inputs
+from .base.machine import cores, peak_so_far
+from .base.progress import Progress
+from .base.ranges import Pair, parse_region, parse_slices, size_text, slice_ranges
+from .memory import Job, Plan, default_limit, make_plan
 from .model import open_model
-from .outputs import (MASK, PROBABILITY, assemble, exists, parts_path, read_account, slice_ranges,
-                      write_account)
+from .outputs import MASK, PROBABILITY, assemble, exists, parts_path, read_account, write_account
 from .overlay import write_overlay
 from .plausibility import sample_grey_values, warnings_of
-from .progress import Progress
-from .regions import Pair, parse_region
 from .slice_queue import SliceQueue, slices_in_memory
 from .slice_store import SliceResult, SliceStore, grey_hash, refuse_difference
 from .tiles import PaddedSlice, grid

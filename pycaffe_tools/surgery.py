@@ -23,15 +23,15 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import click
 import numpy as np
 
+from .base.command import OPTIONS, SEED, run
+from .base.errors import UserError
+from .base.files import PathLike, atomic_directory, read_json, refuse_existing
 from .caffe_child import in_child
 from .caffe_runtime import Weights, load_net
 from .caffe_schema import read_prototxt, schema
+from .caffemodel import read_weights, upgraded, write_weights
 from .channel_weights import Blobs, check_all_weights, masked_weights, slim_weights
 from .channels import PRUNABLE_TYPES, Channels, propagate
-from .commandline import OPTIONS, SEED, run
-from .errors import UserError
-from .files import PathLike, atomic_directory, read_json, refuse_existing
-from .caffemodel import read_weights, upgraded, write_weights
 from .layers import DATA_TYPES, LOSS_TYPES, Layer
 from .netgraph import NetGraph, read_net, write_net
 

@@ -19,11 +19,11 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 import click
 import numpy as np
 
+from .base.command import OPTIONS, SEED, run
+from .base.errors import UserError
+from .base.files import PathLike, atomic_directory
+from .base.progress import Progress
 from .calibration import PixelSize
-from .commandline import OPTIONS, SEED, run
-from .errors import UserError
-from .files import PathLike, atomic_directory
-from .progress import Progress
 from .tissue import TYPICAL_GREY, Tissue, Tube, Waves, steepness
 from .volume_writers import create_volume
 

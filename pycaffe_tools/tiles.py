@@ -6,29 +6,12 @@ alone; so a pixel sees the same patch whichever tile it falls into.
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import List
 
 import numpy as np
 
-from .errors import UserError
-from .patches import reflect_pad
-from .regions import Pair, Region
-
-
-def parse_tile(text: str) -> Pair:
-    """Rows and columns of ``HxW`` such as ``256x256``.
-
-    Raises
-    ------
-    UserError : not of that form.
-    """
-    try:
-        rows, columns = (int(part) for part in text.lower().split("x"))
-    except ValueError:
-        rows = columns = 0
-    if min(rows, columns) < 1:
-        raise UserError(f"--tile {text}: not a tile size; write HEIGHTxWIDTH in pixels, for example 256x256")
-    return rows, columns
+from .base.ranges import Pair, Region
+from .patch_sampling import reflect_pad
 
 
 def even_tile(largest: Pair, region: Pair, step: int = 4) -> Pair:

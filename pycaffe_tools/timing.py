@@ -8,7 +8,6 @@ the longest is kept as the spread.
 
 from __future__ import annotations
 
-import platform
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
@@ -17,9 +16,10 @@ import click
 import numpy as np
 
 from . import engines, networks
-from .commandline import OPTIONS, run
-from .errors import UserError
-from .files import refuse_existing, refuse_inputs, require_ending, write_json
+from .base.command import OPTIONS, run
+from .base.errors import UserError
+from .base.files import refuse_existing, refuse_inputs, require_ending, write_json
+from .base.machine import processor
 from .model import open_model
 from .netgraph import NetGraph
 
@@ -58,15 +58,6 @@ def _repeated(work: Callable[[], Any], repetitions: int) -> List[float]:
         work()
         seconds.append(time.perf_counter() - start)
     return seconds
-
-
-def processor() -> str:
-    """Name of the processor, as the operating system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 @click.command(context_settings=OPTIONS)

@@ -17,16 +17,16 @@ import click
 import numpy as np
 
 from . import model, networks, training_log
+from .base.command import OPTIONS, SEED, FiniteRange, run
+from .base.errors import UserError
+from .base.files import PathLike, read_json, refuse_existing, sha256, write_json, write_text
+from .base.progress import Progress
 from .caffe_process import latest_snapshot, run_caffe_train
 from .caffe_runtime import check_weights
 from .caffe_schema import parse_prototxt, read_prototxt, to_text
-from .commandline import OPTIONS, SEED, FiniteRange, run
-from .errors import UserError
-from .files import PathLike, read_json, refuse_existing, sha256, write_json, write_text
 from .caffemodel import read_weights
 from .netgraph import NetGraph, read_net, write_net
-from .patches import Database, lists, open_database
-from .progress import Progress
+from .patch_database import Database, lists, open_database
 from .validation import validate, versions
 
 SNAPSHOT_PREFIX = "snapshot"
@@ -34,6 +34,7 @@ KEPT_SNAPSHOTS = 2
 PRODUCTS = ("training", "orderings", "train.csv", "train.png", "train_val.prototxt", model.DEPLOY, model.WEIGHTS,
             model.INFO)
 """What a model directory may hold that is replaced with ``--force``."""
+
 LARGEST_TEST_BATCH = 250
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from typing import Dict, Iterable, List, Mapping, Optional
 
+from .base.files import PathLike, atomic_file
 from .caffe_process import LogEvent, LogReader
-from .files import PathLike, atomic_file
 
 COLUMNS = ("iteration", "loss", "lr", "test_loss", "accuracy")
 

@@ -9,7 +9,7 @@ from typing import Any, Callable, NamedTuple, Optional, Tuple
 import numpy as np
 
 from . import calibration
-from .errors import UserError
+from .base.errors import UserError
 from .volume_axes import Layout, brief
 
 # What tifffile logs about a damaged file is said in one sentence by whoever reads it.

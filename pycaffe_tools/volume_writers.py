@@ -25,9 +25,9 @@ from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
+from .base.errors import UserError
+from .base.files import PathLike, atomic_directory, atomic_file, refuse_existing
 from .calibration import PixelSize
-from .errors import UserError
-from .files import PathLike, atomic_directory, atomic_file, refuse_existing
 
 CLASSIC_TIFF_LIMIT = 4_000_000_000
 """Bytes of pixels up to which a TIFF is written in ImageJ's own layout; offsets there have 32 bits."""

@@ -23,14 +23,12 @@ from typing import Any, Callable, List, Optional, Tuple
 import numpy as np
 
 from . import calibration
+from .base.errors import UserError
+from .base.files import PathLike, sha256
 from .calibration import PixelSize
-from .errors import UserError
-from .files import PathLike, sha256
 from .volume_axes import Layout, brief, checked_dtype
 from .volume_tiff import read_tiff
-from .volume_writers import create_volume, split_dataset
-
-__all__ = ["PixelSize", "Volume", "create_volume", "open_volume"]
+from .volume_writers import split_dataset
 
 SLICE_SUFFIXES = (".tif", ".tiff", ".png")
 _CHUNK_CACHE_BYTES = 128 << 20

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, Tuple
 
 import numpy as np
 
-from .errors import UserError
+from .base.errors import UserError
 
-if TYPE_CHECKING:              # not in the workers, whose memory is counted
+if TYPE_CHECKING:
     from .slice_queue import SliceQueue
 
 DEATHS_IN_A_ROW = 3

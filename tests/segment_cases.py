@@ -7,7 +7,8 @@ from pycaffe_tools import engines, model, networks
 from pycaffe_tools.caffe_runtime import random_weights
 from pycaffe_tools.caffemodel import write_weights
 from pycaffe_tools.netgraph import read_net
-from pycaffe_tools.volumes import PixelSize, create_volume
+from pycaffe_tools.calibration import PixelSize
+from pycaffe_tools.volume_writers import create_volume
 
 COUNTS = {"c1": 4, "c2": 3, "c3": 3, "fc4": 5}
 MEAN, STD = 128.0, 40.0

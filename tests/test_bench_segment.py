@@ -6,7 +6,7 @@ import pytest
 
 from pycaffe_tools import engines
 from pycaffe_tools.bench_segment import cli
-from pycaffe_tools.commandline import _exit_code
+from pycaffe_tools.base.command import _exit_code
 
 INSTALLED = engines.available()
 

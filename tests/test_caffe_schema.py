@@ -5,7 +5,7 @@ import pytest
 
 from pycaffe_tools import caffe_schema
 from pycaffe_tools.caffe_schema import builtin_schema, parse_prototxt, read_caffemodel, read_prototxt, schema
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.errors import UserError
 
 MESSAGES = sorted(caffe_schema._MESSAGES)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pycaffe_tools import networks
-from pycaffe_tools.claims import (NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED, Figure, difference, differences,
+from pycaffe_tools.claims import (Figure, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED, difference, differences,
                                   is_better, is_competitive, is_faster, judge, keeps_accuracy, layers_differ,
                                   loses_two_points)
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import click
 import pytest
 
-from pycaffe_tools import commandline
+import pycaffe_tools
+
+from pycaffe_tools.base import command as commandline
 from pycaffe_tools.__main__ import COMMANDS
-from pycaffe_tools.commandline import parse_size, parse_slices
-from pycaffe_tools.errors import UserError
-from pycaffe_tools.progress import Progress, duration
+from pycaffe_tools.base.ranges import parse_size, parse_slices
+from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.base.progress import Progress, duration
 
 
 @pytest.mark.parametrize("text, slices", [
@@ -75,9 +77,10 @@ def test_seeds_that_would_be_drawn_anew_or_crash_are_wrong_usage(module):
 
 
 def test_the_list_of_commands_is_that_of_the_modules():
-    package = Path(commandline.__file__).parent
-    modules = {path.stem for path in package.glob("*.py") if "    run(cli, " in path.read_text(encoding="utf-8")}
-    assert set(COMMANDS) == modules - {"__main__"}
+    package = Path(pycaffe_tools.__file__).parent
+    modules = {path.parent.name if path.name == "__main__.py" else path.stem for path in package.rglob("*.py")
+               if "    run(cli, " in path.read_text(encoding="utf-8")}
+    assert set(COMMANDS) == modules - {package.name}
     done = subprocess.run([sys.executable, "-m", "pycaffe_tools"], capture_output=True, text=True, cwd=str(package.parent))
     assert done.returncode == 0 and all(name in done.stdout for name in COMMANDS)
 

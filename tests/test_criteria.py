@@ -5,8 +5,8 @@ import pytest
 
 caffe = pytest.importorskip("caffe")
 
-from pycaffe_tools.criteria import (absolute_weights, first_order_change, fraction_of_zeros, random_order, scores)
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.criteria import absolute_weights, first_order_change, fraction_of_zeros, random_order, scores
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.oracle import PlainOracle, Task
 
 from .oracle_nets import graph, task

@@ -10,7 +10,7 @@ import pytest
 
 from pycaffe_tools.dataset_stacks import build_stacks
 from pycaffe_tools.datasets import files_of, known
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.reproduction import DATA_SETS
 from pycaffe_tools.volumes import open_volume
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from pycaffe_tools import datasets
 from pycaffe_tools.datasets import download, fetch, files_of, known
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.errors import UserError
 
 CONTENT = bytes(range(256)) * 4000      # about a megabyte
 HASH = hashlib.sha256(CONTENT).hexdigest()

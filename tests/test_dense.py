@@ -6,11 +6,11 @@ import pytest
 from .dense_cases import (LENET_LIKE, graph_of, has_clipped_windows, interpret, lively_weights, paper_net, random_net,
                          reference)
 from pycaffe_tools import networks
-from pycaffe_tools.commandline import _exit_code
+from pycaffe_tools.base.command import _exit_code
 from pycaffe_tools.dense import cli
 from pycaffe_tools.dense_plan import make_plan
 from pycaffe_tools.dense_steps import Combine, Convolve
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.caffemodel import write_weights
 from pycaffe_tools.netgraph import write_net
 

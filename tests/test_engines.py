@@ -10,7 +10,7 @@ from .conftest import ROOT
 from .dense_cases import (LATE_CLIPS, LENET_LIKE, TOLERANCE, graph_of, lively_weights, paper_net, random_net, reference)
 from pycaffe_tools import engines
 from pycaffe_tools.dense_plan import make_plan
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.errors import UserError
 
 INSTALLED = engines.available()
 DENSE = [pytest.param(name, marks=pytest.mark.skipif(name not in INSTALLED, reason=f"needs {name} installed"))
@@ -118,7 +118,7 @@ def test_memory_is_predicted_before_it_is_taken(engine):
         f"tile = {tile}\n"
         f"engine = engines.create('{engine}', graph, random_weights(graph), tile)\n"
         "for _ in range(2): engine.predict(np.zeros((tile[0] + 31, tile[1] + 31), np.float32))\n"
-        "from pycaffe_tools.memory import peak_so_far\n"
+        "from pycaffe_tools.base.machine import peak_so_far\n"
         f"print(peak_so_far(), engines.predicted_bytes('{engine}', graph, tile))")
     answer = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, universal_newlines=True,
                             check=True, cwd=str(ROOT)).stdout.split()

@@ -8,11 +8,11 @@ import tifffile
 from click.testing import CliRunner
 
 from pycaffe_tools import evaluate as module
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.evaluate import evaluate, report
 from pycaffe_tools.metrics import best_threshold, confusion, roc_auc
 from pycaffe_tools.segment_metrics import ThresholdScores
-from pycaffe_tools.volumes import create_volume
+from pycaffe_tools.volume_writers import create_volume
 
 SHAPE = (3, 40, 50)
 

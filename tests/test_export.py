@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from pycaffe_tools import engines
-from pycaffe_tools.commandline import _exit_code
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.command import _exit_code
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.export import TOLERANCE, check, cli, export, onnx_of, run_model
 from pycaffe_tools.model import DEPLOY, WEIGHTS, finish_model
 from pycaffe_tools.caffemodel import write_weights

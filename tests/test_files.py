@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from pycaffe_tools import patch_database, prune
-from pycaffe_tools.errors import UserError
-from pycaffe_tools.files import atomic_directory, atomic_file, read_json, refuse_existing, refuse_inputs, require_ending, sha256, write_json
+from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.base.files import (atomic_directory, atomic_file, read_json, refuse_existing, refuse_inputs,
+                                      require_ending, sha256, write_json)
 
 DEAD = subprocess.Popen([sys.executable, "-c", ""])
 DEAD.wait()

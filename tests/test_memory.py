@@ -3,9 +3,10 @@
 import pytest
 
 from pycaffe_tools import engines, memory, networks
+from pycaffe_tools.base import machine
 from pycaffe_tools.caffe_schema import parse_prototxt
-from pycaffe_tools.commandline import parse_size
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.ranges import parse_size
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.netgraph import NetGraph
 
 GRAPH = NetGraph(parse_prototxt(networks.deploy_prototxt(networks.TABLE_1["N"], "N"), "N"))
@@ -87,6 +88,6 @@ def test_a_tile_that_the_user_fixed_is_kept_and_workers_make_room():
 
 
 def test_this_machine_has_memory_and_cores():
-    assert memory.cores() >= 1
+    assert machine.cores() >= 1
     assert 10**8 <= memory.default_limit(2) <= 3 * 10**9
-    assert 10**7 < memory.peak_so_far() < 10**11
+    assert 10**7 < machine.peak_so_far() < 10**11

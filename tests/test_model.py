@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pycaffe_tools import networks
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.model import Normalisation, finish_model, open_model
 from pycaffe_tools.caffemodel import write_weights
 from pycaffe_tools.netgraph import NetGraph

@@ -13,7 +13,7 @@ import pytest
 from pycaffe_tools import networks
 from pycaffe_tools.caffe_runtime import load_net, random_weights
 from pycaffe_tools.caffe_schema import parse_prototxt, read_prototxt, schema, to_text
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.caffemodel import read_weights, upgraded, write_weights
 from pycaffe_tools.layers import pooled_length
 from pycaffe_tools.netgraph import NetGraph, read_net, write_net

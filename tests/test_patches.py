@@ -20,13 +20,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from pycaffe_tools import patches as patches_module
-from pycaffe_tools.commandline import run
-from pycaffe_tools.errors import UserError
+from pycaffe_tools import patch_database
+from pycaffe_tools.base.command import run
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.patch_database import read_pixels
 from pycaffe_tools.patch_sampling import GreyStatistics, draw, outline
-from pycaffe_tools.patches import (Pair, cli, extract_patches, lists, make_database, open_database, read_rows,
-                                   reflect_pad)
+from pycaffe_tools.patch_database import lists, open_database, read_rows
+from pycaffe_tools.patch_sampling import Pair, extract_patches, reflect_pad
+from pycaffe_tools.patches import cli, make_database
 
 SHAPE = (8, 40, 50)
 ROOT = Path(__file__).resolve().parents[1]
@@ -512,7 +513,7 @@ def test_full_disk_leaves_nothing_behind(tmp_path, pair, monkeypatch):
     def full(*arguments):
         raise OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')")
 
-    monkeypatch.setattr(patches_module.ShardWriter, "write", full)
+    monkeypatch.setattr(patch_database.ShardWriter, "write", full)
     check_refused(tmp_path, pair, "the disk is full")
 
 

@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from pycaffe_tools import plots  # noqa: E402
-from pycaffe_tools.errors import UserError  # noqa: E402
-from pycaffe_tools.files import write_json  # noqa: E402
+from pycaffe_tools import plots
+from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.base.files import write_json
 
 
 def png_size(path):

@@ -12,15 +12,16 @@ import pytest
 
 pytestmark = pytest.mark.caffe
 
-from pycaffe_tools import networks  # noqa: E402
-from pycaffe_tools.budget import counts_after, parse_counts, walk, within_accuracy_drop, within_parameters  # noqa: E402
-from pycaffe_tools.caffe_runtime import forward_patches, load_net, random_weights  # noqa: E402
-from pycaffe_tools.errors import UserError  # noqa: E402
-from pycaffe_tools.model import finish_model, open_model  # noqa: E402
-from pycaffe_tools.caffemodel import read_weights, write_weights  # noqa: E402
-from pycaffe_tools.netgraph import read_net  # noqa: E402
-from pycaffe_tools.ordering import Ordering, Step, draw_sample  # noqa: E402
-from pycaffe_tools.prune import Pruner, write_pruned  # noqa: E402
+from pycaffe_tools import networks
+from pycaffe_tools.budget import counts_after, parse_counts, walk, within_accuracy_drop, within_parameters
+from pycaffe_tools.caffe_runtime import forward_patches, load_net, random_weights
+from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.model import finish_model, open_model
+from pycaffe_tools.caffemodel import read_weights, write_weights
+from pycaffe_tools.netgraph import read_net
+from pycaffe_tools.ordering import Ordering, draw_sample
+from pycaffe_tools.ordering_log import Step
+from pycaffe_tools.prune import Pruner, write_pruned
 
 COUNTS = {"c1": 6, "c2": 5, "c3": 4, "fc4": 5}
 
@@ -52,7 +53,7 @@ def pruned(pruner, database, tmp_path_factory):
 
 def test_each_step_is_the_cheapest_removal_by_plain_pycaffe(pruned, source, database):
     """Recomputes Eq. 2 and 3 from pruning.json alone: rows, removed features, and a net run for each candidate."""
-    from pycaffe_tools.patches import read_rows
+    from pycaffe_tools.patch_database import read_rows
     record = json.loads((pruned.directory / "pruning.json").read_text())
     data, labels = read_rows(database.train, record["rows"])
     weights = source.load_weights()
@@ -83,7 +84,7 @@ def test_each_step_is_the_cheapest_removal_by_plain_pycaffe(pruned, source, data
 
 
 def test_masked_and_slim_model_are_one_function(pruned, database):
-    from pycaffe_tools.patches import read_rows
+    from pycaffe_tools.patch_database import read_rows
     data, _ = read_rows(database.val, range(40))
     outputs = []
     for prototxt, caffemodel in (("masked.prototxt", "masked.caffemodel"), ("deploy.prototxt", "weights.caffemodel")):

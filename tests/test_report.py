@@ -10,12 +10,12 @@ import pytest
 pytest.importorskip("matplotlib")
 from PIL import Image
 
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.report import figure_3_curves, figure_4_panels, rises, write_report
 from pycaffe_tools.report_page import Bullets, Heading, Listing, Paragraph, Verdict, html, markdown
 from pycaffe_tools.reproduction import plan
-from pycaffe_tools.tables import Results, Table, all_tables, table_2_accuracy, table_2_cost, table_controls, \
-    seeds, with_spread
+from pycaffe_tools.tables import (Results, Table, all_tables, seeds, table_2_accuracy, table_2_cost, table_controls,
+                                  with_spread)
 
 from .reproduction_logs import write_logs
 

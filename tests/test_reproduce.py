@@ -15,9 +15,9 @@ import tifffile
 
 from pycaffe_tools import networks
 from pycaffe_tools.collect import collect_plan, refuse_another_scale
-from pycaffe_tools.commandline import parse_slices
-from pycaffe_tools.errors import UserError
-from pycaffe_tools.files import write_json
+from pycaffe_tools.base.ranges import parse_slices
+from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.base.files import write_json
 from pycaffe_tools.reproduce import Runner, describe, table, up_to
 from pycaffe_tools.reproduction import DATA_SETS, SCALES, STAGES, Node, plan, same_commands
 from pycaffe_tools.run_store import RunStore

@@ -12,15 +12,16 @@ import pytest
 import tifffile
 
 from pycaffe_tools import engines, workers
-from pycaffe_tools.commandline import _exit_code
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.command import _exit_code
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.model import open_model
 from pycaffe_tools.outputs import merge
 from pycaffe_tools.overlay import MEMBRANE_COLOUR, overlay
 from pycaffe_tools.plausibility import sample_grey_values, warnings_of
 from pycaffe_tools.segment import cli, segment
 from pycaffe_tools.segmentation import Request, Segmentation
-from pycaffe_tools.volumes import PixelSize, open_volume
+from pycaffe_tools.calibration import PixelSize
+from pycaffe_tools.volumes import open_volume
 
 from . import segment_cases
 from .segment_cases import MODE, grey_values, make_model, write_volume

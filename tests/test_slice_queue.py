@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.slice_queue import SliceQueue, slices_in_memory
-from pycaffe_tools.regions import Region
+from pycaffe_tools.base.ranges import Region
 from pycaffe_tools.tiles import PaddedSlice, grid
 
 SHAPE = (6, 8)

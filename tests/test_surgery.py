@@ -13,7 +13,7 @@ from pycaffe_tools import networks, surgery as surgery_module
 from pycaffe_tools.caffe_runtime import load_net, random_weights
 from pycaffe_tools.caffe_schema import parse_prototxt, read_prototxt
 from pycaffe_tools.channels import propagate
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.caffemodel import read_weights, write_weights
 from pycaffe_tools.netgraph import NetGraph, read_net, write_net
 from pycaffe_tools.surgery import (TOLERANCE, mask_features, open_deploy, prove, remove_features, slim_prototxt, verify,

@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from pycaffe_tools import synth
-from pycaffe_tools.errors import UserError
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.metrics import roc_auc
 from pycaffe_tools.tissue import Cells, Waves
 from pycaffe_tools.volumes import open_volume

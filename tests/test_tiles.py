@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from pycaffe_tools.errors import UserError
-from pycaffe_tools.regions import Region, parse_region
-from pycaffe_tools.tiles import PaddedSlice, even_tile, grid, parse_tile
+from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.base.ranges import Region, parse_region
+from pycaffe_tools.base.ranges import parse_tile
+from pycaffe_tools.tiles import PaddedSlice, even_tile, grid
 
 
 @pytest.mark.parametrize("region, tile", [((7, 5), (3, 2)), ((4, 4), (4, 4)), ((1, 9), (5, 5)), ((10, 10), (1, 10))])

@@ -13,11 +13,11 @@ import pytest
 
 pytestmark = pytest.mark.caffe
 
-from pycaffe_tools import caffe_process, networks, training_log  # noqa: E402
-from pycaffe_tools.caffe_schema import read_prototxt  # noqa: E402
-from pycaffe_tools.errors import UserError  # noqa: E402
-from pycaffe_tools.model import open_model  # noqa: E402
-from pycaffe_tools.train import train  # noqa: E402
+from pycaffe_tools import caffe_process, networks, training_log
+from pycaffe_tools.caffe_schema import read_prototxt
+from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.model import open_model
+from pycaffe_tools.train import train
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_the_table_of_figures_is_what_caffe_logged(trained):
 
 def test_accuracy_is_that_of_an_independent_forward_pass(trained, database):
     import caffe
-    from pycaffe_tools.patches import read_rows
+    from pycaffe_tools.patch_database import read_rows
     data, label = read_rows(database.val, range(database.val_count))
     net = caffe.Net(str(trained.deploy), str(trained.weights), caffe.TEST)
     net.blobs["data"].reshape(*data.shape)

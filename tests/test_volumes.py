@@ -15,8 +15,10 @@ import tifffile
 
 from pycaffe_tools import volume_writers
 from pycaffe_tools.calibration import to_nm
-from pycaffe_tools.errors import UserError
-from pycaffe_tools.volumes import PixelSize, create_volume, open_volume
+from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.calibration import PixelSize
+from pycaffe_tools.volume_writers import create_volume
+from pycaffe_tools.volumes import open_volume
 
 SHAPE = (5, 37, 52)
 UNKNOWN = PixelSize()

@@ -19,14 +19,13 @@ Source: exact dense evaluation of nets with clipped pooling windows, see :mod:`p
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from types import ModuleType
 from typing import Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from ..errors import UserError
+from ..base.errors import UserError
 from ..netgraph import NetGraph
 
 Weights = Mapping[str, Sequence[np.ndarray]]

@@ -13,7 +13,7 @@ import errno
 import math
 import re
 import sys
-from typing import Any, List, NoReturn, Optional, Tuple
+from typing import Any, List, NoReturn, Optional
 
 import click
 
@@ -93,76 +93,3 @@ def _operating_system_sentence(error: OSError) -> Optional[str]:
 
 def _say(sentence: str) -> None:
     click.echo(sentence, err=True)
-
-
-def parse_slices(text: Optional[str], count: int, option: str = "--slices") -> List[int]:
-    """Slice numbers of half-open ranges such as ``0:4,9`` (0, 1, 2, 3, 9).
-
-    Parameters
-    ----------
-    text : comma-separated ``a:b`` (either end may be left out) or single
-        numbers, counted from 0; negative numbers count from the end, as in
-        Python; None means every slice.
-    count : number of slices of the volume.
-    option : what to call it in a message.
-
-    Returns
-    -------
-    Sorted slice numbers, each once.
-
-    Raises
-    ------
-    UserError : not of that form, outside the volume, or empty.
-    """
-    if text is None:
-        return list(range(count))
-    chosen = set()
-    for part in text.split(","):
-        first, stop = _one_range(part.strip(), count, option)
-        if not 0 <= first < stop <= count:
-            raise UserError(f"{option} {text}: {part.strip()!r} is empty or outside the volume's "
-                            f"{count} slices; ranges are half-open, 0:{count} is all of it")
-        chosen.update(range(first, stop))
-    return sorted(chosen)
-
-
-def _one_range(part: str, count: int, option: str) -> Tuple[int, int]:
-    def position(number: str, default: int) -> int:
-        value = int(number) if number else default
-        return value + count if value < 0 else value
-
-    try:
-        if ":" in part:
-            first, stop = part.split(":")
-            return position(first, 0), position(stop, count)
-        single = position(part, -1) if part else count
-        return single, single + 1
-    except ValueError:
-        raise UserError(f"{option} {part}: not a slice or a range of slices; "
-                        f"write for example 0:4 or 0:4,9") from None
-
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
-          "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-
-
-def parse_size(text: str) -> int:
-    """Bytes of ``800M``, ``2G``, ``1.5GiB``; K, M, G, T are powers of 1000.
-
-    Raises
-    ------
-    UserError : not of that form.
-    """
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMGT]?I?)B?", text.strip().upper())
-    if match is None or match[2] not in _UNITS or float(match[1]) <= 0:
-        raise UserError(f"--max-memory {text}: not an amount of memory; write for example 800M or 2G")
-    return int(float(match[1]) * _UNITS[match[2]])
-
-
-def size_text(count: float) -> str:
-    """Bytes as :func:`parse_size` reads them, rounded up.
-
-    >>> size_text(812_000_001)
-    '813M'
-    """
-    return f"{-(-int(count) // 10**6)}M"

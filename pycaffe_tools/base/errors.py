@@ -6,6 +6,8 @@ the file, what is wrong and what to do.  Any other exception is a defect of
 this package and keeps its traceback.
 """
 
+from __future__ import annotations
+
 
 class UserError(Exception):
     """A condition the user can put right, told in one sentence."""
