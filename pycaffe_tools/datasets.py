@@ -20,11 +20,11 @@ import click
 
 from .base.command import OPTIONS, run
 from .base.errors import UserError
-from .base.files import PathLike, read_json, sha256, write_json
+from .base.files import PACKAGE_ROOT, PathLike, read_json, sha256, write_json
 from .base.progress import Progress
 from .dataset_stacks import build_stacks
 
-LIST = Path(__file__).resolve().parent.parent / "data" / "datasets.json"
+LIST = PACKAGE_ROOT.parent / "data" / "datasets.json"
 MANIFEST = "dataset.json"
 """Beside the files: what they are, their terms, hashes as found."""
 

@@ -11,12 +11,12 @@ import os
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any, BinaryIO, List
 
 import numpy as np
 
 from .base.errors import UserError
+from .base.files import PACKAGE_ROOT
 from .base.machine import blas_environment, usage
 from .netgraph import NetGraph
 from .oracle import Task
@@ -33,7 +33,7 @@ class RemotePart:
 
     def __init__(self, task: Task, *options: Any):
         environment = {**os.environ, **blas_environment()}
-        package_parent = str(Path(__file__).resolve().parent.parent)
+        package_parent = str(PACKAGE_ROOT.parent)
         environment["PYTHONPATH"] = os.pathsep.join(
             [package_parent] + [path for path in [environment.get("PYTHONPATH")] if path])
         self._process = subprocess.Popen([sys.executable, "-m", "pycaffe_tools.oracle_workers"], env=environment,

@@ -22,6 +22,7 @@ import click
 
 from .base.command import OPTIONS, run
 from .base.errors import UserError
+from .base.files import PACKAGE_ROOT
 from .base.progress import duration
 from .caffe_process import die_with_parent
 from .collect import collect, collect_plan, refuse_another_scale
@@ -57,7 +58,7 @@ class _Running:
 
     def _begin(self) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", *_module(self.store.filled(self.node.commands[self.step]))]
-        package = str(Path(__file__).resolve().parent.parent)
+        package = str(PACKAGE_ROOT.parent)
         environment = dict(os.environ, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1",
                            PYTHONPATH=os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])))
         self._stream.write(f"$ {' '.join(command)}\n".encode())
@@ -95,7 +96,7 @@ class _Running:
 
 
 def _module(command: Sequence[str]) -> List[str]:
-    return [f"{__package__}.{command[0]}", *command[1:]]
+    return [f"{PACKAGE_ROOT.name}.{command[0]}", *command[1:]]
 
 
 class Runner:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from .base.errors import UserError
-from .base.files import PathLike, read_json, sha256, write_json
+from .base.files import PACKAGE_ROOT, PathLike, read_json, sha256, write_json
 from .model import open_model
 from .networks import PRUNED_LAYERS
 from .patch_database import open_database
@@ -182,7 +182,7 @@ def _first_difference(before: Sequence[Sequence[str]], now: Sequence[Sequence[st
 
 def code_version() -> Dict[str, Optional[str]]:
     """What computed: the commit of this checkout (None outside one), and a hash of the package's files."""
-    package = Path(__file__).resolve().parent
+    package = PACKAGE_ROOT
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())

@@ -19,12 +19,12 @@ import sys
 import tempfile
 import threading
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, Tuple
 
 import numpy as np
 
 from .base.errors import UserError
+from .base.files import PACKAGE_ROOT
 
 if TYPE_CHECKING:
     from .slice_queue import SliceQueue
@@ -69,7 +69,7 @@ class Worker:
         self._log = tempfile.TemporaryFile()
         environment = dict(os.environ, PYTHONUNBUFFERED="1", **{name: "1" for name in THREAD_VARIABLES})
         # The package may be imported from a checkout, which the child does not look into by itself.
-        package_root = str(Path(__file__).resolve().parent.parent)
+        package_root = str(PACKAGE_ROOT.parent)
         environment["PYTHONPATH"] = os.pathsep.join(
             part for part in (package_root, os.environ.get("PYTHONPATH")) if part)
         self._process = subprocess.Popen(

@@ -21,6 +21,9 @@ from .errors import UserError
 
 PathLike = Union[str, "os.PathLike[str]"]
 
+PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+"""Folder of the package, wherever in it a module lies."""
+
 
 def sha256(path: PathLike) -> str:
     """SHA-256 of a file's bytes, in hexadecimal, read in pieces."""
