@@ -27,10 +27,10 @@ from .base.errors import UserError
 from .base.files import write_json
 from .base.machine import Usage
 from .base.ranges import parse_size
-from .caffe_runtime import random_weights
 from .fast_oracle import FastOracle
 from .incremental import obstacle
-from .netgraph import NetGraph
+from .nets.netgraph import NetGraph
+from .nets.runtime import random_weights
 from .oracle import Task
 from .oracle_workers import RemotePart
 from .ordering import Sample, Weights, draw_sample, prunable_layers
@@ -185,8 +185,8 @@ def as_json(rows: Sequence[Row], patches: int) -> Dict[str, Any]:
 
 def stand_in(batches: int, batch_size: int, seed: int) -> Tuple[NetGraph, Weights, Sample]:
     """Network N with random weights and patches of noise: times hardly depend on the values."""
-    from .caffe_schema import parse_prototxt
-    from .networks import TABLE_1, deploy_prototxt
+    from .nets.schema import parse_prototxt
+    from .nets.paper import TABLE_1, deploy_prototxt
     graph = NetGraph(parse_prototxt(deploy_prototxt(TABLE_1["N"], "N")))
     generator, count = np.random.RandomState(seed), batches * batch_size
     data = generator.standard_normal((count, 1, 32, 32)).astype(np.float32)
@@ -217,7 +217,7 @@ def cli(model_dir, data_dir, layers, batches, batch_size, seed, candidates, max_
     else:
         if data_dir is None:
             raise UserError(f"{model_dir}: also needs the patches, --data DIR")
-        from .model import open_model
+        from .nets.model import open_model
         from .patch_database import open_database
         model = open_model(model_dir)
         graph, weights = model.net(), model.load_weights()

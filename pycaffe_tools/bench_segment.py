@@ -35,11 +35,11 @@ from .base.command import OPTIONS, FiniteRange, run
 from .base.errors import UserError
 from .base.files import write_json
 from .base.machine import cores, peak_so_far
-from .caffe_runtime import random_weights
-from .caffe_schema import parse_prototxt
 from .dense_plan import make_plan
-from .netgraph import NetGraph
-from .networks import NAMES, SLICE_SHAPE, TABLE_1, deploy_prototxt
+from .nets.netgraph import NetGraph
+from .nets.paper import NAMES, SLICE_SHAPE, TABLE_1, deploy_prototxt
+from .nets.runtime import random_weights
+from .nets.schema import parse_prototxt
 from .tiles import even_tile, grid
 
 WAYS = ("patch", "caffe", "onnxruntime", "inexact")

@@ -22,7 +22,7 @@ from . import __version__, engines
 from .base.files import PathLike, atomic_file, refuse_existing, require_ending
 from .engines.onnx_printer import OPSET
 from .export import TOLERANCE, Check, check, onnx_of, run_model
-from .model import Model, open_model
+from .nets.model import Model, open_model
 
 FORMAT_VERSION = "0.5.3"
 """Of the model description; later 0.5 readers accept it."""

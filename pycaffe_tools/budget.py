@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, NamedTuple, Seq
 import click
 
 from .base.errors import UserError
-from .caffe_runtime import Weights
-from .netgraph import NetGraph
+from .nets.netgraph import NetGraph
+from .nets.runtime import Weights
 from .ordering import Ordering
 from .patch_database import Database
 from .surgery import mask_features, remove_features

@@ -11,10 +11,10 @@ from typing import Dict, Iterator, List, Sequence, Tuple
 import numpy as np
 
 from .base.errors import UserError
-from .caffe_runtime import Weights, check_weights
 from .channels import Channels, affine_axis
-from .layers import Layer
-from .netgraph import NetGraph
+from .nets.layers import Layer
+from .nets.netgraph import NetGraph
+from .nets.runtime import Weights, check_weights
 
 Blobs = List[np.ndarray]
 
@@ -34,7 +34,7 @@ def slim_weights(channels: Channels, weights: Weights) -> Dict[str, Blobs]:
 
 
 def check_all_weights(net: NetGraph, weights: Weights, where: str = "the weights") -> None:
-    """:func:`pycaffe_tools.caffe_runtime.check_weights`, and the blobs of BatchNorm, Scale, Bias and PReLU as well.
+    """:func:`pycaffe_tools.nets.runtime.check_weights`, and the blobs of BatchNorm, Scale, Bias and PReLU as well.
 
     Raises
     ------

@@ -21,8 +21,8 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, No
 import numpy as np
 
 from .base.errors import UserError
-from .layers import LOSS_TYPES, Layer, Value, concat_axis
-from .netgraph import NetGraph
+from .nets.layers import LOSS_TYPES, Layer, Value, concat_axis
+from .nets.netgraph import NetGraph
 
 PRUNABLE_TYPES = frozenset(("Convolution", "Deconvolution", "InnerProduct"))
 """Types of layers whose features can be removed."""

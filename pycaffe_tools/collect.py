@@ -29,7 +29,7 @@ import numpy as np
 from .base.errors import UserError
 from .base.files import PathLike, read_json, write_text
 from .base.machine import processor
-from .netgraph import read_net
+from .nets.netgraph import read_net
 from .reproduction import DATA_SETS, SCALES, SEGMENTED, DataSet, Node
 from .run_store import RunStore
 from .volumes import open_volume

@@ -25,8 +25,9 @@ from typing import Callable, Dict, Iterator
 import numpy as np
 
 from .base.errors import UserError
-from .layers import Layer
-from .oracle import CaffeNet, Task, scores_layer
+from .nets.layers import Layer
+from .nets.runtime import CaffeNet
+from .oracle import Task, scores_layer
 
 BATCH = 128
 

@@ -17,7 +17,7 @@ import numpy as np
 from .base.command import OPTIONS, run
 from .base.files import refuse_existing, refuse_inputs, require_ending, write_json
 from .metrics import roc_auc
-from .networks import CENTRE, PATCH_SIZE
+from .nets.paper import CENTRE, PATCH_SIZE
 from .patch_database import Database, open_database, read_rows
 
 SIGMAS = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0)

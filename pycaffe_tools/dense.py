@@ -16,13 +16,14 @@ from .base.command import OPTIONS, run
 from .base.errors import UserError
 from .base.files import PathLike, atomic_directory
 from .base.ranges import parse_size, parse_tile
-from .caffe_runtime import check_weights
-from .caffemodel import read_weights, write_weights
 from .dense_plan import kernels, make_plan
-from .engines import MEMBRANE, best_tile, halo, predicted_bytes
+from .engines import best_tile, halo, predicted_bytes
 from .engines.caffe_printer import OUTPUT, dense_net, dense_weights
 from .engines.dense_caffe import rounded_tile
-from .netgraph import NetGraph, read_net, write_net
+from .nets.caffemodel import read_weights, write_weights
+from .nets.netgraph import NetGraph, read_net, write_net
+from .nets.paper import MEMBRANE
+from .nets.runtime import check_weights
 
 PROTOTXT, CAFFEMODEL = "dense.prototxt", "dense.caffemodel"
 

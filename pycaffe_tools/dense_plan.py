@@ -37,8 +37,8 @@ import numpy as np
 
 from .base.errors import UserError
 from .dense_steps import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, Step, sources
-from .layers import Layer, pooled_length
-from .netgraph import NetGraph
+from .nets.layers import Layer, pooled_length
+from .nets.netgraph import NetGraph
 
 Variant = Tuple[int, int]
 

@@ -20,7 +20,8 @@ from .base.errors import UserError
 from .base.files import PathLike, atomic_file, refuse_existing, require_ending
 from .dense_plan import kernels, make_plan
 from .engines.onnx_printer import dense_model
-from .model import Model, open_model
+from .nets import paper
+from .nets.model import Model, open_model
 from .onnx_patch import patch_model
 
 TOLERANCE = 1e-5
@@ -50,7 +51,7 @@ def onnx_of(model: Model, dense: bool, mirrored: bool = False) -> Any:
 
     Parameters
     ----------
-    model : from :func:`pycaffe_tools.model.open_model`.
+    model : from :func:`pycaffe_tools.nets.model.open_model`.
     dense : the exact dense net instead of the patch net.
     mirrored : the dense net mirrors its input at the border, so that the output is as large as the input.
 
@@ -138,7 +139,7 @@ def _patch_by_patch(made: Any, grey: np.ndarray, side: int) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(grey, (side, side))
     patches = np.ascontiguousarray(windows.reshape(-1, 1, side, side))
     result = run_model(made, patches).reshape(len(patches), -1)
-    return result[:, engines.MEMBRANE].reshape(windows.shape[:2])
+    return result[:, paper.MEMBRANE].reshape(windows.shape[:2])
 
 
 def _needs_onnx() -> None:

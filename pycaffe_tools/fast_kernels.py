@@ -15,8 +15,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from .layers import Geometry, Layer
-from .netgraph import NetGraph
+from .nets.layers import Geometry, Layer
+from .nets.netgraph import NetGraph
 
 Spatial = Tuple[int, int]
 Map = np.ndarray

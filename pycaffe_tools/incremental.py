@@ -28,8 +28,8 @@ import numpy as np
 
 from .base.errors import UserError
 from .fast_kernels import Terms, dense_weight, operations
-from .layers import Geometry, Layer
-from .netgraph import NetGraph
+from .nets.layers import Geometry, Layer
+from .nets.netgraph import NetGraph
 from .oracle import PlainOracle, Task, runs_alone, softmax_loss
 
 STAGES = 8

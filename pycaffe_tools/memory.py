@@ -13,7 +13,7 @@ from . import engines
 from .base.errors import UserError
 from .base.machine import available_memory
 from .base.ranges import Pair, size_text
-from .netgraph import NetGraph
+from .nets.netgraph import NetGraph
 from .slice_queue import slices_in_memory
 from .tiles import even_tile, grid
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from .base.errors import UserError
 from .engines.onnx_printer import IR_VERSION, OPSET
-from .layers import Layer
-from .netgraph import NetGraph
+from .nets.layers import Layer
+from .nets.netgraph import NetGraph
 
 
 def patch_model(graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]], name: str) -> Any:

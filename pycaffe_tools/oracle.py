@@ -14,14 +14,14 @@ in the ordering).
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from .base.errors import UserError
-from .caffe_runtime import load_net
-from .layers import Layer, Value
-from .netgraph import NetGraph
+from .nets.layers import Layer, Value
+from .nets.netgraph import NetGraph
+from .nets.runtime import CaffeNet
 
 TIE = 1e-7
 """Relative difference below which two losses count as equal; the lowest feature number is taken then."""
@@ -250,70 +250,3 @@ class PlainOracle(Oracle):
         """Set the feature's weights and bias to 0 for good."""
         super().remove(feature)
         self.net.set_feature(self._layer, feature, (0, 0))
-
-
-class CaffeNet:
-    """A ``caffe.Net`` made from a graph and weights in memory, run in parts.
-
-    Parameters
-    ----------
-    graph : the net, without data layers.
-    weights : blobs by layer name.
-    batch : length of the batch axis.
-    force_backward : prepare for :meth:`backward`.
-
-    Raises
-    ------
-    UserError : the weights do not fit the net, or Caffe is not installed.
-    """
-
-    def __init__(self, graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]], batch: int,
-                 force_backward: bool = False):
-        self.graph = graph
-        self.input = next(value.blob for value in graph.inputs if graph.readers(value))
-        proto = graph.with_batch(batch)
-        proto.force_backward = force_backward
-        self.net = load_net(proto, weights)
-        self._index = {name: index for index, name in enumerate(self.net._layer_names)}
-
-    def put(self, blob: str, values: np.ndarray) -> None:
-        """Write a blob, adopting the values' shape (the layers behind it adopt theirs when they run)."""
-        target = self.net.blobs[blob]
-        if target.data.shape != values.shape:
-            target.reshape(*values.shape)
-        target.data[...] = values
-
-    def forward(self, first: Optional[str], last: str, blob: str) -> np.ndarray:
-        """Run the layers ``first`` (None: from the input on) to ``last``; a view of a blob afterwards."""
-        # Net.forward(end=...) of pycaffe 1.0 takes the layer's name for a blob's, so its inner function is called.
-        self.net._forward(0 if first is None else self._index[first], self._index[last])
-        return self.net.blobs[blob].data
-
-    def run(self, data: np.ndarray, value: Value) -> np.ndarray:
-        """Run the net on patches up to the layer that makes ``value``; a view of that value."""
-        self.put(self.input, data)
-        producer = self.graph.producer(value)
-        if producer is None:
-            return self.net.blobs[value.blob].data
-        return self.forward(None, producer.name, value.blob)
-
-    def backward(self, last: Layer, gradient: np.ndarray, layer: Layer) -> Tuple[np.ndarray, np.ndarray]:
-        """After a forward pass, go back from ``last`` with the gradient by its top to the layer after ``layer``.
-
-        Returns
-        -------
-        Views of that layer's top and of the gradient by it.
-        """
-        self.net.blobs[last.tops[0]].diff[...] = gradient
-        nearest = self.graph.consumers(layer)[0]
-        self.net._backward(self._index[last.name], self._index[nearest.name])
-        return self.net.blobs[layer.tops[0]].data, self.net.blobs[layer.tops[0]].diff
-
-    def feature(self, layer: str, number: int) -> List[np.ndarray]:
-        """Copies of the weights and the bias of one feature."""
-        return [blob.data[number].copy() for blob in self.net.params[layer]]
-
-    def set_feature(self, layer: str, number: int, values: Sequence[Any]) -> None:
-        """Write the weights and the bias of one feature."""
-        for blob, value in zip(self.net.params[layer], values):
-            blob.data[number] = value

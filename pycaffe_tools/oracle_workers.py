@@ -18,7 +18,7 @@ import numpy as np
 from .base.errors import UserError
 from .base.files import PACKAGE_ROOT
 from .base.machine import blas_environment, usage
-from .netgraph import NetGraph
+from .nets.netgraph import NetGraph
 from .oracle import Task
 
 
@@ -109,7 +109,7 @@ def start_parts(task: Task, plain: bool, workers: int, max_memory: int, batch_si
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer requests until there are no more (the caller ended)."""
-    from .caffe_schema import schema
+    from .nets.schema import schema
     from .fast_oracle import make_engine
 
     def reply(*message: Any) -> None:

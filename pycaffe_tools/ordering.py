@@ -26,8 +26,8 @@ from .base.errors import UserError
 from .base.files import PathLike, read_json, refuse_existing, write_json
 from .base.progress import Progress
 from .base.ranges import parse_size
-from .caffe_schema import to_text
-from .netgraph import NetGraph
+from .nets.netgraph import NetGraph
+from .nets.schema import to_text
 from .oracle import Oracle, Smallest, Task, without_features
 from .ordering_log import Log, Step
 
@@ -319,7 +319,7 @@ def cli(model_dir, data_dir, layer, all_layers, below, batches, batch_size, seed
     Figure 3; with --below the features given there are removed in the layers below the one that is ordered.
     A command that was interrupted goes on where it was when it is given again.
     """
-    from .model import open_model
+    from .nets.model import open_model
     from .patch_database import open_database
     if bool(layer) == all_layers:
         raise click.UsageError("give either --layer NAME or --all-layers")

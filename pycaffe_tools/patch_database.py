@@ -11,8 +11,8 @@ import numpy as np
 
 from .base.errors import UserError
 from .base.files import PathLike, read_json
-from .model import Normalisation
-from .networks import PATCH_SIZE
+from .nets.model import Normalisation
+from .nets.paper import PATCH_SIZE
 from .volume_writers import create_reserved_dataset, reserve_space
 
 INFO = "patches.json"

@@ -15,7 +15,7 @@ import numpy as np
 
 from .base.errors import UserError
 from .base.ranges import parse_region, parse_slices
-from .networks import CENTRE, PATCH_SIZE
+from .nets.paper import CENTRE, PATCH_SIZE
 from .volumes import Volume, open_volume
 
 POSITIVE, NEGATIVE, EXCLUDED = 1, 0, -1

@@ -36,8 +36,8 @@ from .base.errors import UserError
 from .base.files import PathLike, atomic_directory, refuse_existing, write_json
 from .base.progress import Progress
 from .base.ranges import parse_slices
-from .model import Normalisation
-from .networks import CENTRE, PATCH_SIZE
+from .nets.model import Normalisation
+from .nets.paper import CENTRE, PATCH_SIZE
 from .patch_database import FORMAT, INFO, PRODUCTS, SPLITS, Database, ShardWriter, blocks, open_database
 from .patch_sampling import (NEGATIVE, POSITIVE, GreyStatistics, Pair, SliceCount, Source, count_slice, draw,
                              extract_patches, positions)

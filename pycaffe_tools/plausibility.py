@@ -7,7 +7,7 @@ from typing import List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from .base.errors import UserError
-from .model import Model
+from .nets.model import Model
 from .volumes import Volume
 
 SAMPLED_SLICES = 3

@@ -14,16 +14,16 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import click
 
-from . import networks
 from .base.command import OPTIONS, SEED, FiniteRange, run
 from .base.errors import UserError
 from .base.files import PathLike, atomic_directory, refuse_existing, sha256, write_json
 from .base.ranges import parse_size
 from .budget import Choice, parse_counts, within_accuracy_drop, within_parameters
-from .caffe_schema import read_prototxt
-from .caffemodel import read_weights
-from .model import INFO, Model, finish_model, open_model
-from .netgraph import NetGraph, read_net
+from .nets import paper
+from .nets.caffemodel import read_weights
+from .nets.model import INFO, Model, finish_model, open_model
+from .nets.netgraph import NetGraph, read_net
+from .nets.schema import read_prototxt
 from .ordering import CRITERIA, Ordering, Sample, draw_sample, order_layer, prunable_layers
 from .patch_database import Database, open_database
 from .surgery import PRODUCTS as SURGERY_PRODUCTS, prove, remove_features, write_files
@@ -112,7 +112,7 @@ def write_pruned(out: PathLike, name: str, pruner: Pruner, pruning: Pruning, dat
                  reason: Optional[str] = None, force: bool = False) -> Model:
     """Write the masked and the slim model of a pruning as a model directory.
 
-    Beside the files of every model (:mod:`pycaffe_tools.model`) it holds
+    Beside the files of every model (:mod:`pycaffe_tools.nets.model`) it holds
     ``train_val.prototxt`` for retraining, ``masked.prototxt`` and
     ``masked.caffemodel``, and ``pruning.json`` with every step.
 
@@ -183,7 +183,7 @@ def check_same_normalisation(source: Model, database: Database) -> None:
 def _choose(pruner: Pruner, network: Optional[str], counts: Optional[str], target_parameters: Optional[float],
             max_accuracy_drop: Optional[float], database: Database) -> Choice:
     if network is not None:
-        return Choice(networks.counts_of(network), f"{network} of Table 1")
+        return Choice(paper.counts_of(network), f"{network} of Table 1")
     if counts is not None:
         return Choice(parse_counts(counts), "counts as given")
     if target_parameters is not None:

@@ -23,11 +23,12 @@ from typing import Dict, List, Mapping, Optional, Tuple
 import click
 import numpy as np
 
-from . import claims, networks
+from . import claims
 from .base.command import OPTIONS, run
 from .base.files import PathLike, write_json, write_text
 from .base.progress import duration
 from .claims import Claim
+from .nets import paper as networks
 from .plots import Curve, draw_figure_3, draw_panels
 from .report_page import Block, Bullets, Heading, Listing, Paragraph, Picture, Verdict, html, markdown
 from .tables import CRITERIA, Results, all_tables, run_title, table_summary, with_spread

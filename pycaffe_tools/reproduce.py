@@ -24,8 +24,8 @@ from .base.command import OPTIONS, run
 from .base.errors import UserError
 from .base.files import PACKAGE_ROOT
 from .base.progress import duration
-from .caffe_process import die_with_parent
 from .collect import collect, collect_plan, refuse_another_scale
+from .nets.process import die_with_parent
 from .reproduction import DATA_SETS, SCALES, STAGES, Node, plan
 from .run_store import RunStore
 

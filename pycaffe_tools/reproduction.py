@@ -24,8 +24,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from . import networks
 from .base.errors import UserError
+from .nets import paper
 
 STAGES = ("data", "train", "prune", "retrain", "segment")
 """In the order in which they follow each other."""
@@ -162,8 +162,8 @@ class Scale(NamedTuple):
     """Iterations of further trainings of N with the first seed: how long is long enough?"""
 
 
-ALL = networks.NAMES[1:]
-_FULL = Scale(networks.PAPER_PATCHES, networks.PAPER_PATCHES, None, None, None, 5, 20, 128, ALL, (1, 2, 3), ("N6", "N7"),
+ALL = paper.NAMES[1:]
+_FULL = Scale(paper.PAPER_PATCHES, paper.PAPER_PATCHES, None, None, None, 5, 20, 128, ALL, (1, 2, 3), ("N6", "N7"),
               True)
 
 # A tenth of the learning rate changes little in so few iterations, so half of it is taken.
@@ -173,7 +173,7 @@ _SMALL = Scale(60_000, 12_000, 1_000, 400, 0.0005, 1, 8, 128, ALL, (1, 2, 3), ("
 
 # The validation patches that EPFL's usual split has are too few for the paper's 300,000: the largest fold has enough.
 _FULL_EPFL = _FULL._replace(seeds=(1,), folds=(4,))
-_MAIN = Scale(networks.PAPER_PATCHES, 40_000, 10_000, 3_333, None, 5, 20, 128, ALL, (1, 2, 3, 4, 5), ("N6", "N7"), True,
+_MAIN = Scale(paper.PAPER_PATCHES, 40_000, 10_000, 3_333, None, 5, 20, 128, ALL, (1, 2, 3, 4, 5), ("N6", "N7"), True,
               folds=(0, 1, 2, 3, 4), curve=(30_000, 1_000, 3_000))
 _SECOND = dict(nets=("N6", "N7"), seeds=(1,), controls=())
 _TINY = Scale(256, 64, 2, 1, 0.0005, 1, 1, 16, ("N7",), (1,), ("N7",), False, (),
@@ -264,7 +264,7 @@ _PIXEL = 2e-5
 class _Planner:
     def __init__(self, scale: Scale, data: DataSet):
         self.scale, self.data = scale, data
-        multiply_adds = {name: _multiply_adds(name) for name in networks.NAMES}
+        multiply_adds = {name: _multiply_adds(name) for name in paper.NAMES}
         # A part of an iteration does not shrink with the network.
         self.work = {name: 0.08 + 0.92 * count / multiply_adds["N"] for name, count in multiply_adds.items()}
 
@@ -347,7 +347,7 @@ class _Planner:
         rate = scale.retrain_rate if start else None
         command += ["--base-lr", str(rate)] if rate else []
         command += ["--tests", str(scale.tests)] if scale.tests != 5 else []
-        schedule = networks.RETRAINING if start else networks.TRAINING
+        schedule = paper.RETRAINING if start else paper.TRAINING
         length = iterations or schedule.max_iter
         seconds = _START + self.work[net] * (length * _N_ITERATION + (scale.tests + 2) * scale.val_patches * _N_PATCH)
         facts = {"network": net, "criterion": None, "seed": seed, "step": "trained", "before": start, "data": data,
@@ -449,6 +449,6 @@ def _is_compared(node: Node) -> bool:
 
 
 def _multiply_adds(net: str) -> int:
-    from .caffe_schema import parse_prototxt
-    from .netgraph import NetGraph
-    return NetGraph(parse_prototxt(networks.deploy_prototxt(networks.counts_of(net), net))).multiply_accumulates()
+    from .nets.schema import parse_prototxt
+    from .nets.netgraph import NetGraph
+    return NetGraph(parse_prototxt(paper.deploy_prototxt(paper.counts_of(net), net))).multiply_accumulates()

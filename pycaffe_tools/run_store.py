@@ -28,8 +28,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from .base.errors import UserError
 from .base.files import PACKAGE_ROOT, PathLike, read_json, sha256, write_json
-from .model import open_model
-from .networks import PRUNED_LAYERS
+from .nets.model import open_model
+from .nets.paper import PRUNED_LAYERS
 from .patch_database import open_database
 from .reproduction import SEGMENTED, Node, same_commands
 

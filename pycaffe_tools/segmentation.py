@@ -27,7 +27,7 @@ from .base.machine import cores, peak_so_far
 from .base.progress import Progress
 from .base.ranges import Pair, parse_region, parse_slices, size_text, slice_ranges
 from .memory import Job, Plan, default_limit, make_plan
-from .model import open_model
+from .nets.model import open_model
 from .outputs import MASK, PROBABILITY, assemble, exists, parts_path, read_account, write_account
 from .overlay import write_overlay
 from .plausibility import sample_grey_values, warnings_of

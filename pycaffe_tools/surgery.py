@@ -26,14 +26,15 @@ import numpy as np
 from .base.command import OPTIONS, SEED, run
 from .base.errors import UserError
 from .base.files import PathLike, atomic_directory, read_json, refuse_existing
-from .caffe_child import in_child
-from .caffe_runtime import Weights, load_net
-from .caffe_schema import read_prototxt, schema
-from .caffemodel import read_weights, upgraded, write_weights
 from .channel_weights import Blobs, check_all_weights, masked_weights, slim_weights
 from .channels import PRUNABLE_TYPES, Channels, propagate
-from .layers import DATA_TYPES, LOSS_TYPES, Layer
-from .netgraph import NetGraph, read_net, write_net
+from .nets.caffemodel import read_weights, write_weights
+from .nets.child import in_child
+from .nets.layers import DATA_TYPES, LOSS_TYPES, Layer
+from .nets.netgraph import NetGraph, read_net, write_net
+from .nets.runtime import Weights, load_net
+from .nets.schema import read_prototxt, schema
+from .nets.upgrade import upgraded
 
 TOLERANCE = 1e-5
 """Largest difference between the masked and the slim net, relative to the largest value of the blob."""
@@ -71,7 +72,7 @@ def remove_features(net: NetGraph, weights: Weights, keep: Mapping[str, Sequence
     Parameters
     ----------
     net : the net, with the shape of its input (a deploy prototxt).
-    weights : blobs by layer name, as from :func:`pycaffe_tools.caffemodel.read_weights`; untouched.
+    weights : blobs by layer name, as from :func:`pycaffe_tools.nets.caffemodel.read_weights`; untouched.
         What they hold for layers that the net has not is left out.
     keep : for each layer to be pruned, the indexes of the features that stay,
         in any order (the features stay in the original order); layers not named keep all.

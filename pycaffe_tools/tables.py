@@ -15,10 +15,10 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from . import networks
 from .base.errors import UserError
 from .base.files import PathLike, read_json
 from .correctness import unpacked
+from .nets import paper as networks
 from .reproduction import same_commands
 
 CRITERIA = ("loss", "apoz", "l1", "random", "scratch")

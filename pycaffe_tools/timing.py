@@ -15,15 +15,16 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 import click
 import numpy as np
 
-from . import engines, networks
+from . import engines
 from .base.command import OPTIONS, run
 from .base.errors import UserError
 from .base.files import refuse_existing, refuse_inputs, require_ending, write_json
 from .base.machine import processor
-from .model import open_model
-from .netgraph import NetGraph
+from .nets import paper
+from .nets.model import open_model
+from .nets.netgraph import NetGraph
 
-SLICE_PIXELS = networks.SLICE_SHAPE[0] * networks.SLICE_SHAPE[1]
+SLICE_PIXELS = paper.SLICE_SHAPE[0] * paper.SLICE_SHAPE[1]
 PATCH_ROWS = 32
 DENSE_BYTES = 1_000_000_000
 
@@ -82,7 +83,7 @@ def cli(models: Tuple[Path, ...], out: Path, repetitions: int, patches: int, den
     if twice:
         raise UserError(f"{twice[0].directory}: is a second {twice[0].name}; give each network once")
     dense = engines.default_name()
-    content: Dict[str, Any] = {"processor": processor(), "threads": 1, "slice": list(networks.SLICE_SHAPE),
+    content: Dict[str, Any] = {"processor": processor(), "threads": 1, "slice": list(paper.SLICE_SHAPE),
                                "pixels": SLICE_PIXELS, "models": {}}
     for model in opened:
         graph, weights = model.net(), model.load_weights()

@@ -16,16 +16,17 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 import click
 import numpy as np
 
-from . import model, networks, training_log
+from . import training_log
 from .base.command import OPTIONS, SEED, FiniteRange, run
 from .base.errors import UserError
 from .base.files import PathLike, read_json, refuse_existing, sha256, write_json, write_text
 from .base.progress import Progress
-from .caffe_process import latest_snapshot, run_caffe_train
-from .caffe_runtime import check_weights
-from .caffe_schema import parse_prototxt, read_prototxt, to_text
-from .caffemodel import read_weights
-from .netgraph import NetGraph, read_net, write_net
+from .nets import model, paper
+from .nets.caffemodel import read_weights
+from .nets.netgraph import NetGraph, read_net, write_net
+from .nets.process import latest_snapshot, run_caffe_train
+from .nets.runtime import check_weights
+from .nets.schema import parse_prototxt, read_prototxt, to_text
 from .patch_database import Database, lists, open_database
 from .validation import validate, versions
 
@@ -54,13 +55,13 @@ def network_of(name_or_directory: str) -> Network:
     ------
     UserError : neither.
     """
-    if name_or_directory in networks.TABLE_1:
-        counts = networks.counts_of(name_or_directory)
-        return Network(name_or_directory, counts, networks.deploy_prototxt(counts, name_or_directory),
-                       parse_prototxt(networks.train_val_prototxt(counts, name_or_directory)))
+    if name_or_directory in paper.TABLE_1:
+        counts = paper.counts_of(name_or_directory)
+        return Network(name_or_directory, counts, paper.deploy_prototxt(counts, name_or_directory),
+                       parse_prototxt(paper.train_val_prototxt(counts, name_or_directory)))
     directory = Path(name_or_directory)
     if not (directory / "train_val.prototxt").is_file():
-        raise UserError(f"{name_or_directory}: is neither a network of Table 1 ({', '.join(networks.NAMES)}) nor a "
+        raise UserError(f"{name_or_directory}: is neither a network of Table 1 ({', '.join(paper.NAMES)}) nor a "
                         f"folder with a train_val.prototxt; give one of them")
     opened = model.open_model(directory)
     return Network(opened.name, opened.counts, opened.deploy.read_text(encoding="utf-8"),
@@ -112,9 +113,9 @@ class Plan(NamedTuple):
 
 def _plan(network: Network, database: Database, max_iter: Optional[int], base_lr: Optional[float],
           weights: Optional[PathLike], seed: int, tests: int) -> Plan:
-    kind, schedule = ("retrain", networks.RETRAINING) if weights else ("train", networks.TRAINING)
+    kind, schedule = ("retrain", paper.RETRAINING) if weights else ("train", paper.TRAINING)
     start = _initial_weights(network, weights)
-    solver = parse_prototxt(networks.solver_prototxt(network.name, schedule, kind, seed), message="SolverParameter")
+    solver = parse_prototxt(paper.solver_prototxt(network.name, schedule, kind, seed), message="SolverParameter")
     test_batch, test_iter = _test_batches(database.val_count)
     solver.net, solver.snapshot_prefix = "train_val.prototxt", SNAPSHOT_PREFIX
     solver.test_iter[:] = [test_iter]
@@ -258,7 +259,7 @@ def _finish(out: Path, plan: Plan, database: Database) -> model.Model:
     net = read_net(out / model.DEPLOY)
     scores = validate(net, read_weights(out / model.WEIGHTS), database)
     return model.finish_model(
-        out, name=plan.network.name, normalisation=database.normalisation._asdict(), patch_size=networks.PATCH_SIZE,
+        out, name=plan.network.name, normalisation=database.normalisation._asdict(), patch_size=paper.PATCH_SIZE,
         pixel_size_nm=database.pixel_size_nm, counts=plan.network.counts, threshold=scores.threshold,
         validation=scores.as_dict(),
         provenance={**plan.options, "source": "Roels et al., ISBI 2017, arXiv:1810.09735", "versions": versions()})

@@ -9,9 +9,9 @@ from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from .base.progress import Progress
-from .caffe_runtime import forward_patches, import_caffe, load_net
 from .metrics import best_threshold
-from .netgraph import NetGraph
+from .nets.netgraph import NetGraph
+from .nets.runtime import forward_patches, import_caffe, load_net
 from .patch_database import Database, read_rows
 
 BATCH = 100

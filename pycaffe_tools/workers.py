@@ -136,9 +136,9 @@ def serve(connection: Connection) -> None:
     """What a worker process does: an engine from the first message, then a tile in, a tile out until the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)    # Ctrl-C reaches the parent too, which ends its workers
     from . import engines
-    from .model import Normalisation
-    from .caffemodel import read_weights
-    from .netgraph import read_net
+    from .nets.model import Normalisation
+    from .nets.caffemodel import read_weights
+    from .nets.netgraph import read_net
 
     try:
         settings = connection.recv()

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from pycaffe_tools import networks
-from pycaffe_tools.caffe_runtime import random_weights
-from pycaffe_tools.caffe_schema import parse_prototxt
+from pycaffe_tools.nets import paper
+from pycaffe_tools.nets.runtime import random_weights
+from pycaffe_tools.nets.schema import parse_prototxt
 from pycaffe_tools.dense_plan import kernels
 from pycaffe_tools.dense_steps import Combine, Convolve, Pool, Rectify
-from pycaffe_tools.netgraph import NetGraph
+from pycaffe_tools.nets.netgraph import NetGraph
 
 TOLERANCE = 1e-5
 """Largest difference of probabilities that the engines promise."""
@@ -47,8 +47,8 @@ def graph_of(text):
 
 def paper_net(name, divided_by=1):
     """N or N7 with all counts divided, so that tests are quick."""
-    counts = {layer: max(2, count // divided_by) for layer, count in networks.TABLE_1[name].items()}
-    return graph_of(networks.deploy_prototxt(counts, name))
+    counts = {layer: max(2, count // divided_by) for layer, count in paper.TABLE_1[name].items()}
+    return graph_of(paper.deploy_prototxt(counts, name))
 
 
 def lively_weights(graph, seed=0):

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 
-from pycaffe_tools import networks
-from pycaffe_tools.caffe_schema import parse_prototxt
+from pycaffe_tools.nets import paper
+from pycaffe_tools.nets.schema import parse_prototxt
 from pycaffe_tools.correctness import packed
-from pycaffe_tools.netgraph import NetGraph
+from pycaffe_tools.nets.netgraph import NetGraph
 from pycaffe_tools.reproduction import DATA_SETS, SCALES, plan
 
 CODE = {"commit": "0123456789abcdef0123456789abcdef01234567", "sources_sha256": "ab" * 32}
@@ -51,7 +51,7 @@ def _result(node, logs, numbers):
         return {"sigma": 1.0, "threshold": 120.0, "train_accuracy": 0.88, "accuracy": 0.9, "auc": 0.95, "patches": 6000}
     if node.kind == "timing":
         times = {name: {"patch": _time("patch", row.seconds * 80), "dense": _time("onnxruntime", row.seconds)}
-                 for name, row in networks.TABLE_2.items()}
+                 for name, row in paper.TABLE_2.items()}
         return {"processor": "a processor", "threads": 1, "pixels": 7061769, "models": times}
     if node.kind == "segmentation":
         _write_crop(logs / "crops" / f"{node.facts['run']}.png", len(node.name))
@@ -65,10 +65,10 @@ def _result(node, logs, numbers):
     if node.kind == "orderings" or node.name.endswith("-pruned"):
         _write_orderings(logs / "orderings" / f"{node.name}.json", node.facts["network"])
     if node.kind == "orderings":
-        return {"layers": list(networks.PRUNED_LAYERS)}
+        return {"layers": list(paper.PRUNED_LAYERS)}
     network = node.facts["network"]
-    counts = networks.counts_of(network)
-    net = NetGraph(parse_prototxt(networks.deploy_prototxt(counts, network)))
+    counts = paper.counts_of(network)
+    net = NetGraph(parse_prototxt(paper.deploy_prototxt(counts, network)))
     facts = node.facts
     return {"counts": counts, "threshold": 0.9,
             "validation": {"patches": numbers.val_patches,
@@ -84,9 +84,9 @@ def _time(engine, seconds):
 
 def _write_orderings(path, network):
     layers = {}
-    for number, (layer, count) in enumerate(networks.TABLE_1["N"].items()):
+    for number, (layer, count) in enumerate(paper.TABLE_1["N"].items()):
         steps = np.arange(1, count + 1) / count
-        layers[layer] = {"features": count, "kept": networks.TABLE_1[network][layer], "loss_before": 0.2,
+        layers[layer] = {"features": count, "kept": paper.TABLE_1[network][layer], "loss_before": 0.2,
                          "order": list(range(count)), "loss": [round(0.2 + value, 6) for value in
                                                                (0.5 * steps ** (number + 1)).tolist()]}
     _write(path, {"criterion": "loss", "layers": layers})

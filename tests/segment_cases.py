@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from pycaffe_tools import engines, model, networks
-from pycaffe_tools.caffe_runtime import random_weights
-from pycaffe_tools.caffemodel import write_weights
-from pycaffe_tools.netgraph import read_net
+from pycaffe_tools import engines
+from pycaffe_tools.nets import model, paper
+from pycaffe_tools.nets.runtime import random_weights
+from pycaffe_tools.nets.caffemodel import write_weights
+from pycaffe_tools.nets.netgraph import read_net
 from pycaffe_tools.calibration import PixelSize
 from pycaffe_tools.volume_writers import create_volume
 
@@ -25,7 +26,7 @@ def make_model(folder, seed=1, threshold=0.1, pixel_size=(50.0, 4.0, 5.0), paddi
     """A whole model directory with random weights; ``padding`` goes into the prototxt of c2."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / model.DEPLOY).write_text(
-        networks.deploy_prototxt(COUNTS, "tiny").replace("kernel_size: 5", f"kernel_size: 5 {padding}"))
+        paper.deploy_prototxt(COUNTS, "tiny").replace("kernel_size: 5", f"kernel_size: 5 {padding}"))
     net = read_net(folder / model.DEPLOY)
     write_weights(folder / model.WEIGHTS, net, random_weights(net, seed))
     model.finish_model(folder, name="tiny", normalisation={"mean": MEAN, "std": STD}, patch_size=32,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pycaffe_tools import networks
+from pycaffe_tools.nets import paper
 from pycaffe_tools.claims import (Figure, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED, difference, differences,
                                   is_better, is_competitive, is_faster, judge, keeps_accuracy, layers_differ,
                                   loses_two_points)
@@ -172,7 +172,7 @@ def test_a_claim_is_written_with_its_rule_and_numbers():
 
 def test_the_papers_own_numbers_meet_the_rules():
     """Else the rules would not be those of the paper's sentences."""
-    table = networks.TABLE_2
+    table = paper.TABLE_2
     loss = {net: seeds(row.accuracy_loss) for net, row in table.items()}
     sparsity = {net: seeds(row.accuracy_sparsity) for net, row in table.items() if net != "N"}
     pruned = {net: found for net, found in loss.items() if net != "N"}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pycaffe_tools import networks, timing
+from pycaffe_tools import timing
+from pycaffe_tools.nets import paper
 from pycaffe_tools.darkness import best_dark_threshold, darkness, weights_around_centre
 
 
@@ -37,10 +38,10 @@ def test_the_best_of_all_thresholds_by_trying_each():
 
 
 def test_the_gaussian_is_around_the_classified_pixel():
-    assert weights_around_centre(0)[networks.CENTRE, networks.CENTRE] == 1
+    assert weights_around_centre(0)[paper.CENTRE, paper.CENTRE] == 1
     kernel = weights_around_centre(2.0)
-    assert kernel.sum() == pytest.approx(1, abs=1e-6) and kernel.argmax() == networks.CENTRE * 33
-    assert kernel[networks.CENTRE, networks.CENTRE + 2] / kernel.max() == pytest.approx(np.exp(-0.5), rel=1e-5)
+    assert kernel.sum() == pytest.approx(1, abs=1e-6) and kernel.argmax() == paper.CENTRE * 33
+    assert kernel[paper.CENTRE, paper.CENTRE + 2] / kernel.max() == pytest.approx(np.exp(-0.5), rel=1e-5)
 
 
 def test_on_a_database_it_is_better_than_chance_and_repeatable(database):
@@ -53,13 +54,13 @@ def test_on_a_database_it_is_better_than_chance_and_repeatable(database):
 
 @pytest.mark.caffe
 def test_times_are_scaled_to_the_papers_slice(tmp_path, monkeypatch):
-    from pycaffe_tools.caffe_runtime import random_weights
-    from pycaffe_tools.model import finish_model
-    from pycaffe_tools.netgraph import read_net
-    from pycaffe_tools.caffemodel import write_weights
+    from pycaffe_tools.nets.runtime import random_weights
+    from pycaffe_tools.nets.model import finish_model
+    from pycaffe_tools.nets.netgraph import read_net
+    from pycaffe_tools.nets.caffemodel import write_weights
     folder, counts = tmp_path / "small", {"c1": 2, "c2": 2, "c3": 2, "fc4": 2}
     folder.mkdir()
-    (folder / "deploy.prototxt").write_text(networks.deploy_prototxt(counts, "small"))
+    (folder / "deploy.prototxt").write_text(paper.deploy_prototxt(counts, "small"))
     net = read_net(folder / "deploy.prototxt")
     write_weights(folder / "weights.caffemodel", net, random_weights(net))
     finish_model(folder, name="small", normalisation={"mean": 0, "std": 1}, patch_size=32, pixel_size_nm=[5, 5, 5],

@@ -5,14 +5,14 @@ import pytest
 
 from .dense_cases import (LENET_LIKE, graph_of, has_clipped_windows, interpret, lively_weights, paper_net, random_net,
                          reference)
-from pycaffe_tools import networks
+from pycaffe_tools.nets import paper
 from pycaffe_tools.base.command import _exit_code
 from pycaffe_tools.dense import cli
 from pycaffe_tools.dense_plan import make_plan
 from pycaffe_tools.dense_steps import Combine, Convolve
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.caffemodel import write_weights
-from pycaffe_tools.netgraph import write_net
+from pycaffe_tools.nets.caffemodel import write_weights
+from pycaffe_tools.nets.netgraph import write_net
 
 SEEDS = range(40)
 
@@ -74,7 +74,7 @@ def test_the_usual_dense_net_which_ignores_clipped_windows_is_wrong():
 
 def test_n_takes_the_derived_number_of_multiply_accumulates_per_pixel():
     # (k + 1)^2 taps for c2 and c3, k^2 for c1, one for the inner products; patch by patch it is 18.65 million.
-    counts = networks.TABLE_1["N"]
+    counts = paper.TABLE_1["N"]
     by_hand = (49 * counts["c1"] + 36 * counts["c1"] * counts["c2"] + 16 * counts["c2"] * counts["c3"]
                + counts["c3"] * counts["fc4"] + 2 * counts["fc4"])
     plan = make_plan(paper_net("N"))

@@ -9,6 +9,7 @@ import pytest
 from .conftest import ROOT
 from .dense_cases import (LATE_CLIPS, LENET_LIKE, TOLERANCE, graph_of, lively_weights, paper_net, random_net, reference)
 from pycaffe_tools import engines
+from pycaffe_tools.nets import paper
 from pycaffe_tools.dense_plan import make_plan
 from pycaffe_tools.base.errors import UserError
 
@@ -36,7 +37,7 @@ def assert_contract(found, expected, threshold=0.5):
 def test_probabilities_are_those_of_each_patch_by_itself(engine, net):
     graph = NETS[net]()
     weights, grey = lively_weights(graph), grey_for(graph, 9, 12)
-    expected = reference(graph, weights, grey[None])[engines.MEMBRANE]
+    expected = reference(graph, weights, grey[None])[paper.MEMBRANE]
     assert expected.std() > 0.05
     assert_contract(engines.create(engine, graph, weights, (9, 12)).predict(grey), expected)
 
@@ -46,7 +47,7 @@ def test_nets_drawn_at_random_keep_the_contract(engine):
     for seed in range(30):
         graph = random_net(seed)
         weights, grey = lively_weights(graph, seed), grey_for(graph, 7, 10, seed)
-        expected = reference(graph, weights, grey[None])[engines.MEMBRANE]
+        expected = reference(graph, weights, grey[None])[paper.MEMBRANE]
         assert_contract(engines.create(engine, graph, weights, (7, 10)).predict(grey), expected)
 
 
@@ -113,7 +114,7 @@ def test_memory_is_predicted_before_it_is_taken(engine):
         "sys.path[:0] = ['.']\n"
         "from tests.dense_cases import paper_net\n"
         "from pycaffe_tools import engines\n"
-        "from pycaffe_tools.caffe_runtime import random_weights\n"
+        "from pycaffe_tools.nets.runtime import random_weights\n"
         "graph = paper_net('N')\n"
         f"tile = {tile}\n"
         f"engine = engines.create('{engine}', graph, random_weights(graph), tile)\n"

@@ -14,9 +14,9 @@ from pycaffe_tools import engines
 from pycaffe_tools.base.command import _exit_code
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.export import TOLERANCE, check, cli, export, onnx_of, run_model
-from pycaffe_tools.model import DEPLOY, WEIGHTS, finish_model
-from pycaffe_tools.caffemodel import write_weights
-from pycaffe_tools.netgraph import write_net
+from pycaffe_tools.nets.model import DEPLOY, WEIGHTS, finish_model
+from pycaffe_tools.nets.caffemodel import write_weights
+from pycaffe_tools.nets.netgraph import write_net
 from pycaffe_tools.onnx_patch import patch_model
 
 from .conftest import ROOT

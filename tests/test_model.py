@@ -5,19 +5,19 @@ import json
 import numpy as np
 import pytest
 
-from pycaffe_tools import networks
+from pycaffe_tools.nets import paper
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.model import Normalisation, finish_model, open_model
-from pycaffe_tools.caffemodel import write_weights
-from pycaffe_tools.netgraph import NetGraph
-from pycaffe_tools.caffe_schema import parse_prototxt
+from pycaffe_tools.nets.model import Normalisation, finish_model, open_model
+from pycaffe_tools.nets.caffemodel import write_weights
+from pycaffe_tools.nets.netgraph import NetGraph
+from pycaffe_tools.nets.schema import parse_prototxt
 
 COUNTS = {"c1": 2, "c2": 2, "c3": 2, "fc4": 2}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    text = networks.deploy_prototxt(COUNTS, "tiny")
+    text = paper.deploy_prototxt(COUNTS, "tiny")
     (tmp_path / "deploy.prototxt").write_text(text)
     net = NetGraph(parse_prototxt(text))
     blobs = {layer.name: [np.ones(shape, np.float32) for shape in net.parameter_shapes(layer)] for layer in net.layers}

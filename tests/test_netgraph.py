@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pycaffe_tools import networks
-from pycaffe_tools.caffe_runtime import load_net, random_weights
-from pycaffe_tools.caffe_schema import parse_prototxt, read_prototxt, schema, to_text
+from pycaffe_tools.nets import paper
+from pycaffe_tools.nets.runtime import load_net, random_weights
+from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt, schema, to_text
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.caffemodel import read_weights, upgraded, write_weights
-from pycaffe_tools.layers import pooled_length
-from pycaffe_tools.netgraph import NetGraph, read_net, write_net
+from pycaffe_tools.nets.caffemodel import read_weights, write_weights
+from pycaffe_tools.nets.upgrade import upgraded
+from pycaffe_tools.nets.layers import pooled_length
+from pycaffe_tools.nets.netgraph import NetGraph, read_net, write_net
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -126,7 +127,7 @@ def caffe_says(tmp_path_factory):
     for name, text in TEXTS.items():
         paths.append(folder / f"{name}.prototxt")
         paths[-1].write_text(text)
-    paths += [ROOT / "prototxt" / name / "deploy.prototxt" for name in networks.NAMES]
+    paths += [ROOT / "prototxt" / name / "deploy.prototxt" for name in paper.NAMES]
     environment = dict(os.environ, GLOG_minloglevel="0", GLOG_logtostderr="1")
     done = subprocess.run([sys.executable, "-c", ASK_CAFFE, *map(str, paths)], env=environment, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -134,7 +135,7 @@ def caffe_says(tmp_path_factory):
     logs = re.split(r"^NET .*$", done.stderr, flags=re.M)[1:]
     memory = [int(re.findall(r"Memory required for data: (\d+)", log)[-1]) for log in logs]
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    names = list(TEXTS) + list(networks.NAMES)
+    names = list(TEXTS) + list(paper.NAMES)
     assert len(memory) == len(answers) == len(names)
     return {name: (blobs, params, bytes_) for name, (blobs, params), bytes_ in zip(names, answers, memory)}
 
@@ -168,7 +169,7 @@ def test_every_weight_has_the_shape_that_caffe_gives_it(name, caffe_says):
 
 
 @pytest.mark.caffe
-@pytest.mark.parametrize("name", list(TEXTS) + list(networks.NAMES))
+@pytest.mark.parametrize("name", list(TEXTS) + list(paper.NAMES))
 def test_memory_is_what_caffe_logs(name, caffe_says):
     assert graph(name).memory_bytes() == caffe_says[name][2]
 
@@ -256,7 +257,7 @@ def test_parts_one_after_the_other_are_the_whole_net(name, at):
 
 @pytest.mark.caffe
 def test_caffe_reads_the_written_weights_and_we_read_what_caffe_writes(tmp_path):
-    from pycaffe_tools.caffe_runtime import import_caffe
+    from pycaffe_tools.nets.runtime import import_caffe
     caffe = import_caffe()
     net = graph("N7")
     weights = random_weights(net, seed=2)
@@ -303,7 +304,7 @@ def old_caffemodel():
 
 @pytest.mark.caffe
 def test_old_layers_and_blobs_are_upgraded_as_caffe_upgrades_them(tmp_path):
-    from pycaffe_tools.caffe_runtime import import_caffe
+    from pycaffe_tools.nets.runtime import import_caffe
     caffe = import_caffe()
     (tmp_path / "old.prototxt").write_text(OLD_NET)
     (tmp_path / "old.caffemodel").write_bytes(old_caffemodel().SerializeToString())
@@ -323,7 +324,7 @@ def test_old_layers_and_blobs_are_upgraded_as_caffe_upgrades_them(tmp_path):
 
 @pytest.mark.caffe
 def test_every_old_layer_type_has_its_modern_name():
-    from pycaffe_tools.caffe_runtime import import_caffe
+    from pycaffe_tools.nets.runtime import import_caffe
     known = set(import_caffe().layer_type_list())
     for name in schema().V1LayerParameter.LayerType.keys():
         text = f'layers {{ name: "x" type: {name} }}'

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from pycaffe_tools import networks
-from pycaffe_tools.caffe_schema import parse_prototxt, read_prototxt
-from pycaffe_tools.netgraph import NetGraph, read_net
+from pycaffe_tools.nets import paper
+from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt
+from pycaffe_tools.nets.netgraph import NetGraph, read_net
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMITTED = sorted(path.relative_to(ROOT) for folder in ("prototxt", "solvers")
@@ -27,19 +28,19 @@ def test_committed_files_are_what_the_table_generates(tmp_path):
         assert (tmp_path / path).read_text() == (ROOT / path).read_text(), path
 
 
-@pytest.mark.parametrize("name", networks.NAMES)
+@pytest.mark.parametrize("name", paper.NAMES)
 def test_parameters_and_pruned_percentage_are_those_of_table_2(name):
     net = read_net(ROOT / "prototxt" / name / "deploy.prototxt")
     assert net.parameter_count() == PARAMETERS[name]
     pruned = 100 * (1 - net.parameter_count() / PARAMETERS["N"])
-    assert f"{pruned:.1f}" == f"{networks.TABLE_2[name].pruned_percent:.1f}"
+    assert f"{pruned:.1f}" == f"{paper.TABLE_2[name].pruned_percent:.1f}"
 
 
-@pytest.mark.parametrize("name", networks.NAMES)
+@pytest.mark.parametrize("name", paper.NAMES)
 def test_memory_is_that_of_table_2(name):
     memory = read_net(ROOT / "prototxt" / name / "deploy.prototxt").memory_bytes()
     assert memory == MEMORY_BYTES[name]
-    printed = networks.TABLE_2[name].memory_kilobytes
+    printed = paper.TABLE_2[name].memory_kilobytes
     # The paper prints 594 for N1, whose memory is 593.47 kB; every other row rounds to the printed number.
     assert round(memory / 1024) == (printed - 1 if name == "N1" else printed)
 
@@ -49,7 +50,7 @@ def test_multiply_accumulates_of_n_by_hand():
     assert read_net(ROOT / "prototxt/N/deploy.prototxt").multiply_accumulates() == by_hand
 
 
-@pytest.mark.parametrize("name", networks.NAMES)
+@pytest.mark.parametrize("name", paper.NAMES)
 def test_training_and_deployed_networks_have_the_same_layers(name):
     deploy = read_net(ROOT / "prototxt" / name / "deploy.prototxt")
     train = NetGraph(read_prototxt(ROOT / "prototxt" / name / "train_val.prototxt"), "TRAIN",
@@ -58,7 +59,7 @@ def test_training_and_deployed_networks_have_the_same_layers(name):
     assert train.parameter_count() == deploy.parameter_count()
 
 
-@pytest.mark.parametrize("name", networks.NAMES)
+@pytest.mark.parametrize("name", paper.NAMES)
 @pytest.mark.parametrize("kind, rate", [("train", 0.001), ("retrain", 0.0005)])
 def test_solvers_follow_the_text(name, kind, rate):
     text = (ROOT / "solvers" / f"{name}_{kind}.prototxt").read_text()

@@ -8,7 +8,7 @@ import pytest
 caffe = pytest.importorskip("caffe")
 
 from pycaffe_tools import incremental
-from pycaffe_tools.caffe_runtime import load_net, random_weights
+from pycaffe_tools.nets.runtime import load_net, random_weights
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.fast_oracle import Combined, FastOracle, LocalPart, open_oracle
 from pycaffe_tools.incremental import Incremental, obstacle

@@ -15,12 +15,12 @@ from click.testing import CliRunner
 caffe = pytest.importorskip("caffe")
 h5py = pytest.importorskip("h5py")
 
-from pycaffe_tools.caffe_runtime import random_weights
+from pycaffe_tools.nets.runtime import random_weights
 from pycaffe_tools.criteria import scores
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.model import finish_model
-from pycaffe_tools.caffemodel import write_weights
-from pycaffe_tools.netgraph import write_net
+from pycaffe_tools.nets.model import finish_model
+from pycaffe_tools.nets.caffemodel import write_weights
+from pycaffe_tools.nets.netgraph import write_net
 from pycaffe_tools.oracle import PlainOracle, without_features
 from pycaffe_tools.ordering import Sample, cli, draw_sample, order_layer, prunable_layers, read_below, read_ordering
 from pycaffe_tools.ordering_log import Log, Step

@@ -12,13 +12,13 @@ import pytest
 
 pytestmark = pytest.mark.caffe
 
-from pycaffe_tools import networks
+from pycaffe_tools.nets import paper
 from pycaffe_tools.budget import counts_after, parse_counts, walk, within_accuracy_drop, within_parameters
-from pycaffe_tools.caffe_runtime import forward_patches, load_net, random_weights
+from pycaffe_tools.nets.runtime import forward_patches, load_net, random_weights
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.model import finish_model, open_model
-from pycaffe_tools.caffemodel import read_weights, write_weights
-from pycaffe_tools.netgraph import read_net
+from pycaffe_tools.nets.model import finish_model, open_model
+from pycaffe_tools.nets.caffemodel import read_weights, write_weights
+from pycaffe_tools.nets.netgraph import read_net
 from pycaffe_tools.ordering import Ordering, draw_sample
 from pycaffe_tools.ordering_log import Step
 from pycaffe_tools.prune import Pruner, write_pruned
@@ -31,8 +31,8 @@ def source(database, tmp_path_factory):
     """A model of the paper's architecture with few features and random weights."""
     folder = tmp_path_factory.mktemp("models") / "small"
     folder.mkdir()
-    (folder / "deploy.prototxt").write_text(networks.deploy_prototxt(COUNTS, "small"))
-    (folder / "train_val.prototxt").write_text(networks.train_val_prototxt(COUNTS, "small"))
+    (folder / "deploy.prototxt").write_text(paper.deploy_prototxt(COUNTS, "small"))
+    (folder / "train_val.prototxt").write_text(paper.train_val_prototxt(COUNTS, "small"))
     net = read_net(folder / "deploy.prototxt")
     write_weights(folder / "weights.caffemodel", net, random_weights(net, seed=3))
     return finish_model(folder, name="small", normalisation=database.normalisation._asdict(), patch_size=32,
@@ -148,7 +148,7 @@ def test_counts_that_cannot_be_are_refused(pruner, counts, sentence):
 
 
 def test_a_database_with_another_normalisation_is_refused(source, database):
-    from pycaffe_tools.model import Normalisation
+    from pycaffe_tools.nets.model import Normalisation
     from pycaffe_tools.prune import check_same_normalisation
     other = database._replace(normalisation=Normalisation(1.0, 2.0))
     check_same_normalisation(source, database)

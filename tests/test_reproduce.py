@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pycaffe_tools import networks
+from pycaffe_tools.nets import paper
 from pycaffe_tools.collect import collect_plan, refuse_another_scale
 from pycaffe_tools.base.ranges import parse_slices
 from pycaffe_tools.base.errors import UserError
@@ -41,7 +41,7 @@ def test_every_run_comes_after_what_it_needs(data_set, scale):
 @pytest.mark.parametrize("scale", ["small", "main"])
 def test_the_main_set_has_all_of_table_2_and_its_controls(scale):
     names = {node.name for node in plan("epfl", scale)}
-    for net in networks.NAMES[1:]:
+    for net in paper.NAMES[1:]:
         for criterion in ("loss", "apoz", "l1"):
             assert {f"{net}-{criterion}-s1", f"{net}-{criterion}-s1-pruned"} <= names
     for seed in (1, 2, 3):
@@ -84,10 +84,10 @@ def test_all_of_one_network_are_retrained_alike():
     """Whatever chose the features, iterations and learning rate are the same: else the criteria are not compared."""
     retrained = [node.facts for node in plan("epfl", "small") if node.facts.get("step") == "retrained"]
     lengths = {net: {(facts["iterations"], facts["base_lr"]) for facts in retrained if facts["network"] == net}
-               for net in networks.NAMES}
-    assert all(len(lengths[net]) == 1 for net in networks.NAMES[1:])
+               for net in paper.NAMES}
+    assert all(len(lengths[net]) == 1 for net in paper.NAMES[1:])
     # N without pruning is the control of each of them.
-    assert lengths["N"] == set().union(*(lengths[net] for net in networks.NAMES[1:]))
+    assert lengths["N"] == set().union(*(lengths[net] for net in paper.NAMES[1:]))
 
 
 def test_everything_that_claims_compare_is_asked_for_its_right_patches():

@@ -14,7 +14,7 @@ import tifffile
 from pycaffe_tools import engines, workers
 from pycaffe_tools.base.command import _exit_code
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.model import open_model
+from pycaffe_tools.nets.model import open_model
 from pycaffe_tools.outputs import merge
 from pycaffe_tools.overlay import MEMBRANE_COLOUR, overlay
 from pycaffe_tools.plausibility import sample_grey_values, warnings_of
@@ -74,7 +74,7 @@ def read(path):
 
 @pytest.mark.caffe
 def test_each_pixel_has_the_probability_that_caffe_gives_its_patch(tmp_path, model, raw):
-    from pycaffe_tools.caffe_runtime import forward_patches, load_net
+    from pycaffe_tools.nets.runtime import forward_patches, load_net
 
     segment(request(raw, tmp_path / "p.tif", model, mode="patch", slices="1", workers=2, tile=(16, 24)))
     normalised = (GREY[1].astype(np.float32) - np.float32(128)) / np.float32(40)

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pycaffe_tools import networks, surgery as surgery_module
-from pycaffe_tools.caffe_runtime import load_net, random_weights
-from pycaffe_tools.caffe_schema import parse_prototxt, read_prototxt
+from pycaffe_tools import surgery as surgery_module
+from pycaffe_tools.nets import paper
+from pycaffe_tools.nets.runtime import load_net, random_weights
+from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt
 from pycaffe_tools.channels import propagate
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.caffemodel import read_weights, write_weights
-from pycaffe_tools.netgraph import NetGraph, read_net, write_net
+from pycaffe_tools.nets.caffemodel import read_weights, write_weights
+from pycaffe_tools.nets.netgraph import NetGraph, read_net, write_net
 from pycaffe_tools.surgery import (TOLERANCE, mask_features, open_deploy, prove, remove_features, slim_prototxt, verify,
                                    write_surgery)
 
@@ -456,8 +457,8 @@ def test_weights_that_do_not_fit_are_refused():
 
 def keep_of(name, seed=0):
     rng = np.random.default_rng(seed)
-    return {layer: rng.permutation(networks.TABLE_1["N"][layer])[:count].tolist()
-            for layer, count in networks.TABLE_1[name].items()}
+    return {layer: rng.permutation(paper.TABLE_1["N"][layer])[:count].tolist()
+            for layer, count in paper.TABLE_1[name].items()}
 
 
 @pytest.mark.caffe
@@ -549,7 +550,7 @@ def test_the_command_writes_both_forms_and_caffe_runs_them(trained):
     out = trained / "out"
     assert sorted(path.name for path in out.iterdir()) == [
         "deploy.prototxt", "masked.caffemodel", "masked.prototxt", "weights.caffemodel"]
-    from pycaffe_tools.caffe_runtime import import_caffe
+    from pycaffe_tools.nets.runtime import import_caffe
     caffe = import_caffe()
     outputs = []
     for proto, weights in (("masked.prototxt", "masked.caffemodel"), ("deploy.prototxt", "weights.caffemodel")):

@@ -13,10 +13,11 @@ import pytest
 
 pytestmark = pytest.mark.caffe
 
-from pycaffe_tools import caffe_process, networks, training_log
-from pycaffe_tools.caffe_schema import read_prototxt
+from pycaffe_tools import training_log
+from pycaffe_tools.nets import paper, process as caffe_process
+from pycaffe_tools.nets.schema import read_prototxt
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.model import open_model
+from pycaffe_tools.nets.model import open_model
 from pycaffe_tools.train import train
 
 
@@ -34,7 +35,7 @@ def test_a_finished_model_can_be_opened_after_it_was_moved(trained, database, tm
     moved = tmp_path / "elsewhere"
     shutil.copytree(trained.directory, moved)
     opened = open_model(moved)
-    assert opened.counts == networks.TABLE_1["N7"]
+    assert opened.counts == paper.TABLE_1["N7"]
     assert tuple(opened.normalisation) == tuple(database.normalisation)
     assert opened.pixel_size_nm == [5.0, 5.0, 5.0]
     assert 0 < opened.threshold < 1

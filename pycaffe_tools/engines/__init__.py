@@ -26,16 +26,13 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from ..base.errors import UserError
-from ..netgraph import NetGraph
+from ..nets.netgraph import NetGraph
 
 Weights = Mapping[str, Sequence[np.ndarray]]
 Tile = Tuple[int, int]
 
 USEFUL_BYTES = 900_000_000
 """Memory of a process beyond which a larger tile gains only a few hundredths of the time."""
-
-MEMBRANE = 1
-"""Channel of the net's output that is the probability of membrane."""
 
 # Module that holds each engine, and the package that it cannot run without; the first installed one is the default.
 _ENGINES: Dict[str, Tuple[str, str]] = {

@@ -21,9 +21,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..caffe_schema import schema
 from ..dense_steps import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, sources
-from . import MEMBRANE
+from ..nets.paper import MEMBRANE
+from ..nets.schema import schema
 
 Kernels = Mapping[str, Tuple[np.ndarray, np.ndarray]]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..caffe_runtime import PYCAFFE_BYTES, check_weights, load_net
 from ..dense_plan import kernels, make_plan
-from ..netgraph import NetGraph
+from ..nets.netgraph import NetGraph
+from ..nets.runtime import PYCAFFE_BYTES, check_weights, load_net
 from . import Engine, Tile, Weights
 from .caffe_printer import OUTPUT, dense_net, dense_weights
 

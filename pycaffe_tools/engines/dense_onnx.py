@@ -6,10 +6,10 @@ from typing import Dict, Optional
 
 import numpy as np
 
-from ..caffe_runtime import check_weights
 from ..dense_plan import kernels, make_plan
 from ..dense_steps import Combine, Plan, sources
-from ..netgraph import NetGraph
+from ..nets.netgraph import NetGraph
+from ..nets.runtime import check_weights
 from . import Engine, Tile, Weights
 from .onnx_printer import BLOCK, dense_model
 

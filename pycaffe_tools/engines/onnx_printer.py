@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from ..dense_steps import Combine, Convolve, Map, Operand, Plan, Pool, Rectify, Softmax
-from . import MEMBRANE
+from ..nets.paper import MEMBRANE
 
 OPSET, IR_VERSION = 13, 7
 """Old enough for any runtime since 2021; nothing newer is needed."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..caffe_runtime import PYCAFFE_BYTES, load_net
-from ..netgraph import NetGraph
-from . import MEMBRANE, Engine, Tile, Weights, patch_size
+from ..nets.netgraph import NetGraph
+from ..nets.paper import MEMBRANE
+from ..nets.runtime import PYCAFFE_BYTES, load_net
+from . import Engine, Tile, Weights, patch_size
 
 BATCH = 256
 """Patches in one forward pass; more gains nothing on a processor."""

@@ -20,8 +20,8 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 
-from .base.errors import UserError
-from .base.files import PathLike, read_json, sha256, write_json
+from ..base.errors import UserError
+from ..base.files import PathLike, read_json, sha256, write_json
 from .caffemodel import read_weights
 from .netgraph import NetGraph, read_net
 
@@ -98,7 +98,7 @@ class Model:
         return read_net(self.deploy)
 
     def load_weights(self) -> Dict[str, List[np.ndarray]]:
-        """The weights by layer name; see :func:`pycaffe_tools.caffemodel.read_weights`."""
+        """The weights by layer name; see :func:`pycaffe_tools.nets.caffemodel.read_weights`."""
         return read_weights(self.weights)
 
 

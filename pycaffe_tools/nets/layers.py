@@ -10,7 +10,7 @@ from typing import Any, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from .base.errors import UserError
+from ..base.errors import UserError
 
 Shape = Tuple[int, ...]
 

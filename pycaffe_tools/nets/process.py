@@ -19,8 +19,8 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from google.protobuf.message import DecodeError
 
-from .base.errors import UserError
-from .caffe_schema import schema
+from ..base.errors import UserError
+from .schema import schema
 
 _ITERATION = re.compile(r"Iteration (\d+) .*?loss = ([-+.\deEnaif]+)")
 _TEST_START = re.compile(r"Iteration (\d+), Testing net")

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional
 
-from .base.errors import UserError
-from .base.files import PathLike, atomic_file
-from .caffe_schema import read_prototxt, schema, to_text
-from .caffemodel import upgraded
+from ..base.errors import UserError
+from ..base.files import PathLike, atomic_file
 from .layers import DATA_TYPES, LOSS_TYPES, Layer, Shape, Value, output_shapes, product
+from .schema import read_prototxt, schema, to_text
+from .upgrade import upgraded
 
 
 class NetGraph:

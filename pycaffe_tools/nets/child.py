@@ -12,7 +12,7 @@ import re
 import tempfile
 from typing import Any, Callable, TypeVar
 
-from .base.errors import UserError
+from ..base.errors import UserError
 
 Result = TypeVar("Result")
 
