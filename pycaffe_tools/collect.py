@@ -32,7 +32,7 @@ from .base.machine import processor
 from .nets.netgraph import read_net
 from .reproduction import DATA_SETS, SCALES, SEGMENTED, DataSet, Node
 from .run_store import RunStore
-from .volumes import open_volume
+from .volumes.opening import open_volume
 
 
 def logs(results: PathLike) -> Path:

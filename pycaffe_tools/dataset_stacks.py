@@ -20,8 +20,8 @@ import numpy as np
 
 from .base.errors import UserError
 from .base.files import PathLike, refuse_existing
-from .calibration import PixelSize
-from .volume_writers import create_volume
+from .volumes.opening import create_volume
+from .volumes.pixel_size import PixelSize
 
 MARKED_ABOVE = 127
 """Labels above this grey value are marked: a few drawn masks have smoothed edges."""

@@ -25,7 +25,7 @@ from .metrics import BestThreshold, Confusion, ScoreHistogram, confusion
 from .patch_sampling import EXCLUDED, POSITIVE, Pair, Source
 from .patches import RIM
 from .segment_metrics import Best, ThresholdScores
-from .volume_writers import split_dataset
+from .volumes.paths import split_dataset
 
 ROUNDING = 1e-5
 """How far a probability may lie outside 0 to 1 by float32's arithmetic."""

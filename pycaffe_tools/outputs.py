@@ -18,10 +18,10 @@ from .base.errors import UserError
 from .base.files import PathLike, read_json, write_json
 from .base.progress import Progress
 from .base.ranges import parse_slices, slice_ranges
-from .calibration import PixelSize
 from .slice_store import SliceStore, differences
-from .volume_writers import create_volume, split_dataset
-from .volumes import open_volume
+from .volumes.opening import create_volume, open_volume
+from .volumes.paths import split_dataset
+from .volumes.pixel_size import PixelSize
 
 FORMAT = 1
 PROBABILITY, MASK = "probability", "mask"

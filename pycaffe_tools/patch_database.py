@@ -13,7 +13,7 @@ from .base.errors import UserError
 from .base.files import PathLike, read_json
 from .nets.model import Normalisation
 from .nets.paper import PATCH_SIZE
-from .volume_writers import create_reserved_dataset, reserve_space
+from .volumes.hdf5 import create_reserved_dataset, reserve_space
 
 INFO = "patches.json"
 FORMAT = 1

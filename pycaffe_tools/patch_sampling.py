@@ -16,7 +16,8 @@ import numpy as np
 from .base.errors import UserError
 from .base.ranges import parse_region, parse_slices
 from .nets.paper import CENTRE, PATCH_SIZE
-from .volumes import Volume, open_volume
+from .volumes.opening import open_volume
+from .volumes.volume import Volume
 
 POSITIVE, NEGATIVE, EXCLUDED = 1, 0, -1
 
@@ -65,7 +66,7 @@ def outline(mask: np.ndarray, width: float) -> np.ndarray:
 class Pair(NamedTuple):
     """One stack and its labels, as the user names them.
 
-    raw, labels : paths for :func:`~pycaffe_tools.volumes.open_volume`.
+    raw, labels : paths for :func:`~pycaffe_tools.volumes.opening.open_volume`.
     exclude : mask; what is not 0 is neither positive nor negative.
     add_labels : second label file, whose membrane counts as well.
     slices, val_slices : half-open ranges such as ``0:4,9``; None is the default of :func:`split_slices`.

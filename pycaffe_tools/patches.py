@@ -41,7 +41,7 @@ from .nets.paper import CENTRE, PATCH_SIZE
 from .patch_database import FORMAT, INFO, PRODUCTS, SPLITS, Database, ShardWriter, blocks, open_database
 from .patch_sampling import (NEGATIVE, POSITIVE, GreyStatistics, Pair, SliceCount, Source, count_slice, draw,
                              extract_patches, positions)
-from .volume_writers import split_dataset
+from .volumes.paths import split_dataset
 
 SHARD_PATCHES = 32_768
 """Patches in a shard, 128 MiB: Caffe holds one whole shard in memory, and its blobs stay below 2^31 elements."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from .base.errors import UserError
 from .nets.model import Model
-from .volumes import Volume
+from .volumes.volume import Volume
 
 SAMPLED_SLICES = 3
 SAMPLED_PIXELS = 250_000

@@ -17,7 +17,7 @@ from .base.errors import UserError
 from .base.files import PathLike, atomic_file, read_json, refuse_existing, require_ending
 from .base.ranges import parse_region
 from .ordering import read_ordering
-from .overlay import overlay
+from .volumes.overlay import overlay
 
 DPI = 130
 COLOURS = ("black", "tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink")
@@ -304,7 +304,7 @@ def _is_probability(text: str) -> bool:
 
 
 def _read_slice(path: PathLike, number: int) -> np.ndarray:
-    from .volumes import open_volume
+    from .volumes.opening import open_volume
     with open_volume(path) as volume:
         if not 0 <= number < volume.shape[0]:
             raise UserError(f"{path}: has {volume.shape[0]} slices, so there is no slice {number}; count from 0 (a map of "

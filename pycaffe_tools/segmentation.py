@@ -29,13 +29,14 @@ from .base.ranges import Pair, parse_region, parse_slices, size_text, slice_rang
 from .memory import Job, Plan, default_limit, make_plan
 from .nets.model import open_model
 from .outputs import MASK, PROBABILITY, assemble, exists, parts_path, read_account, write_account
-from .overlay import write_overlay
 from .plausibility import sample_grey_values, warnings_of
 from .slice_queue import SliceQueue, slices_in_memory
 from .slice_store import SliceResult, SliceStore, grey_hash, refuse_difference
 from .tiles import PaddedSlice, grid
-from .volume_writers import check_kind, create_volume, split_dataset
-from .volumes import Volume, open_volume
+from .volumes.opening import create_volume, open_volume
+from .volumes.overlay import write_overlay
+from .volumes.paths import check_kind, split_dataset
+from .volumes.volume import Volume
 from .workers import Settings, run_workers
 
 

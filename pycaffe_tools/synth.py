@@ -23,9 +23,9 @@ from .base.command import OPTIONS, SEED, run
 from .base.errors import UserError
 from .base.files import PathLike, atomic_directory
 from .base.progress import Progress
-from .calibration import PixelSize
 from .tissue import TYPICAL_GREY, Tissue, Tube, Waves, steepness
-from .volume_writers import create_volume
+from .volumes.opening import create_volume
+from .volumes.pixel_size import PixelSize
 
 # Lengths in nm, grey values on the 8-bit scale: electron-dense is dark.
 MITO_MARGIN = 30.0           # cytoplasm between a mitochondrion and the plasma membrane

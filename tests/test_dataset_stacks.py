@@ -12,7 +12,7 @@ from pycaffe_tools.dataset_stacks import build_stacks
 from pycaffe_tools.datasets import files_of, known
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.reproduction import DATA_SETS
-from pycaffe_tools.volumes import open_volume
+from pycaffe_tools.volumes.opening import open_volume
 
 pytest.importorskip("PIL")
 tifffile = pytest.importorskip("tifffile")

@@ -12,7 +12,7 @@ from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.evaluate import evaluate, report
 from pycaffe_tools.metrics import best_threshold, confusion, roc_auc
 from pycaffe_tools.segment_metrics import ThresholdScores
-from pycaffe_tools.volume_writers import create_volume
+from pycaffe_tools.volumes.opening import create_volume
 
 SHAPE = (3, 40, 50)
 

@@ -8,7 +8,7 @@ from pycaffe_tools import synth
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.metrics import roc_auc
 from pycaffe_tools.tissue import Cells, Waves
-from pycaffe_tools.volumes import open_volume
+from pycaffe_tools.volumes.opening import open_volume
 
 FILES = ("raw.tif", "membranes.tif", "mitochondria.tif")
 

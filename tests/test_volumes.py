@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from pycaffe_tools import volume_writers
-from pycaffe_tools.calibration import to_nm
+from pycaffe_tools.volumes import tiff
+from pycaffe_tools.volumes.pixel_size import to_nm
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.calibration import PixelSize
-from pycaffe_tools.volume_writers import create_volume
-from pycaffe_tools.volumes import open_volume
+from pycaffe_tools.volumes.pixel_size import PixelSize
+from pycaffe_tools.volumes.opening import create_volume
+from pycaffe_tools.volumes.opening import open_volume
 
 SHAPE = (5, 37, 52)
 UNKNOWN = PixelSize()
@@ -412,7 +412,7 @@ def kind_of_output(kind, monkeypatch):
     if kind == "a.zarr":
         pytest.importorskip("zarr")
     if kind == "bigtiff":
-        monkeypatch.setattr(volume_writers, "CLASSIC_TIFF_LIMIT", 1)
+        monkeypatch.setattr(tiff, "CLASSIC_TIFF_LIMIT", 1)
         return "a.tif"
     return kind
 
@@ -437,7 +437,7 @@ def test_tiff_is_what_imagej_reads_below_4_gb_and_ome_above(tmp_path, monkeypatc
         assert tif.imagej_metadata["slices"] == 5 and tif.imagej_metadata["unit"] == "nm"
         assert tif.imagej_metadata["spacing"] == 50
         np.testing.assert_array_equal(tif.asarray(), stack("float32"))
-    monkeypatch.setattr(volume_writers, "CLASSIC_TIFF_LIMIT", 1)
+    monkeypatch.setattr(tiff, "CLASSIC_TIFF_LIMIT", 1)
     path = written(tmp_path / "b.tif", stack("float32"), PixelSize(50, 4, 5))
     with tifffile.TiffFile(path) as tif:
         assert tif.is_bigtiff and tif.is_ome and len(tif.pages) == 5

@@ -7,7 +7,7 @@ from typing import Tuple
 
 import numpy as np
 
-from .base.files import atomic_file
+from ..base.files import atomic_file
 
 MEMBRANE_COLOUR = (255, 60, 30)
 """Red, green, blue of the outline."""

@@ -6,7 +6,7 @@ from typing import Any, Optional, Sequence
 
 import numpy as np
 
-from .base.errors import UserError
+from ..base.errors import UserError
 
 
 class Layout:
