@@ -8,7 +8,7 @@ all alike:
 
 * ``patch``: every patch by itself in Caffe, the paper's way.  It is timed on a
   sample of patches and extrapolated (marked ``~``): a slice would take hours;
-* ``caffe``, ``onnxruntime``: the exact dense net (:mod:`pycaffe_tools.dense_plan`);
+* ``caffe``, ``onnxruntime``: the exact dense net (:mod:`pycaffe_tools.dense_plan.plan`);
 * ``inexact``: the usual dense net in ONNX Runtime, which takes clipped pooling
   windows for whole ones.  Its numbers are wrong; it shows what exactness costs.
 
@@ -35,7 +35,7 @@ from .base.command import OPTIONS, FiniteRange, run
 from .base.errors import UserError
 from .base.files import write_json
 from .base.machine import cores, peak_so_far
-from .dense_plan import make_plan
+from .dense_plan.plan import make_plan
 from .nets.netgraph import NetGraph
 from .nets.paper import NAMES, SLICE_SHAPE, TABLE_1, deploy_prototxt
 from .nets.runtime import random_weights

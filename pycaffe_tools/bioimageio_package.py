@@ -20,7 +20,7 @@ import numpy as np
 
 from . import __version__, engines
 from .base.files import PathLike, atomic_file, refuse_existing, require_ending
-from .engines.onnx_printer import OPSET
+from .dense_plan.onnx_printer import OPSET
 from .export import TOLERANCE, Check, check, onnx_of, run_model
 from .nets.model import Model, open_model
 

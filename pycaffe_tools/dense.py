@@ -1,8 +1,8 @@
 """Write the exact dense form of a patch net for stock Caffe: a prototxt and a caffemodel.
 
 How it is exact, clipped pooling windows included, stands in
-:mod:`pycaffe_tools.dense_plan`; how it is laid out for Caffe in
-:mod:`pycaffe_tools.engines.caffe_printer`.
+:mod:`pycaffe_tools.dense_plan.plan`; how it is laid out for Caffe in
+:mod:`pycaffe_tools.dense_plan.caffe_printer`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from .base.command import OPTIONS, run
 from .base.errors import UserError
 from .base.files import PathLike, atomic_directory
 from .base.ranges import parse_size, parse_tile
-from .dense_plan import kernels, make_plan
+from .dense_plan.caffe_printer import OUTPUT, dense_net, dense_weights
+from .dense_plan.kernels import kernels
+from .dense_plan.plan import make_plan
 from .engines import best_tile, halo, predicted_bytes
-from .engines.caffe_printer import OUTPUT, dense_net, dense_weights
 from .engines.dense_caffe import rounded_tile
 from .nets.caffemodel import read_weights, write_weights
 from .nets.netgraph import NetGraph, read_net, write_net

@@ -18,8 +18,9 @@ from . import engines
 from .base.command import OPTIONS, run
 from .base.errors import UserError
 from .base.files import PathLike, atomic_file, refuse_existing, require_ending
-from .dense_plan import kernels, make_plan
-from .engines.onnx_printer import dense_model
+from .dense_plan.kernels import kernels
+from .dense_plan.onnx_printer import dense_model
+from .dense_plan.plan import make_plan
 from .nets import paper
 from .nets.model import Model, open_model
 from .onnx_patch import patch_model
@@ -58,7 +59,7 @@ def onnx_of(model: Model, dense: bool, mirrored: bool = False) -> Any:
     Returns
     -------
     ModelProto; see :func:`pycaffe_tools.onnx_patch.patch_model` and
-    :func:`pycaffe_tools.engines.onnx_printer.dense_model` for inputs and outputs.
+    :func:`pycaffe_tools.dense_plan.onnx_printer.dense_model` for inputs and outputs.
     """
     _needs_onnx()
     graph, weights = model.net(), model.load_weights()

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from .base.errors import UserError
-from .engines.onnx_printer import IR_VERSION, OPSET
+from .dense_plan.onnx_printer import IR_VERSION, OPSET
 from .nets.layers import Layer
 from .nets.netgraph import NetGraph
 

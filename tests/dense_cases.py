@@ -5,8 +5,8 @@ import numpy as np
 from pycaffe_tools.nets import paper
 from pycaffe_tools.nets.runtime import random_weights
 from pycaffe_tools.nets.schema import parse_prototxt
-from pycaffe_tools.dense_plan import kernels
-from pycaffe_tools.dense_steps import Combine, Convolve, Pool, Rectify
+from pycaffe_tools.dense_plan.kernels import kernels
+from pycaffe_tools.dense_plan.steps import Combine, Convolve, Pool, Rectify
 from pycaffe_tools.nets.netgraph import NetGraph
 
 TOLERANCE = 1e-5

@@ -8,8 +8,8 @@ from .dense_cases import (LENET_LIKE, graph_of, has_clipped_windows, interpret, 
 from pycaffe_tools.nets import paper
 from pycaffe_tools.base.command import _exit_code
 from pycaffe_tools.dense import cli
-from pycaffe_tools.dense_plan import make_plan
-from pycaffe_tools.dense_steps import Combine, Convolve
+from pycaffe_tools.dense_plan.plan import make_plan
+from pycaffe_tools.dense_plan.steps import Combine, Convolve
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.caffemodel import write_weights
 from pycaffe_tools.nets.netgraph import write_net

@@ -10,7 +10,7 @@ from .conftest import ROOT
 from .dense_cases import (LATE_CLIPS, LENET_LIKE, TOLERANCE, graph_of, lively_weights, paper_net, random_net, reference)
 from pycaffe_tools import engines
 from pycaffe_tools.nets import paper
-from pycaffe_tools.dense_plan import make_plan
+from pycaffe_tools.dense_plan.plan import make_plan
 from pycaffe_tools.base.errors import UserError
 
 INSTALLED = engines.available()
@@ -161,8 +161,8 @@ def test_onnx_runtime_leaves_no_change_of_layout_inside_the_net(tmp_path):
     """Why it is fast: between the first convolution and the last nothing leaves the blocked layout."""
     onnx = pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
-    from pycaffe_tools.dense_plan import kernels
-    from pycaffe_tools.engines.onnx_printer import dense_model
+    from pycaffe_tools.dense_plan.kernels import kernels
+    from pycaffe_tools.dense_plan.onnx_printer import dense_model
     graph = paper_net("N7")
     options = runtime.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "optimised.onnx"), 3

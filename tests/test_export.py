@@ -106,7 +106,7 @@ def test_a_wrong_export_is_found_and_not_written(n7, tmp_path, monkeypatch):
 
     def wrong(plan, kernels, name, mirrored=None):
         # Clipped windows ignored: the usual dense net.
-        from pycaffe_tools.dense_steps import Combine
+        from pycaffe_tools.dense_plan.steps import Combine
         steps = [step._replace(operands=tuple(each._replace(coefficient=0.0) for each in step.operands))
                  if isinstance(step, Combine) and step.out.name.endswith("_difference") else step for step in plan.steps]
         return right(plan._replace(steps=tuple(steps)), kernels, name, mirrored)

@@ -14,7 +14,7 @@ processes:
     >>> before, after = engine.halo                                          # doctest: +SKIP
     >>> probabilities = engine.predict(normalised[:256 + before + after, :256 + before + after])  # doctest: +SKIP
 
-Source: exact dense evaluation of nets with clipped pooling windows, see :mod:`pycaffe_tools.dense_plan`.
+Source: exact dense evaluation of nets with clipped pooling windows, see :mod:`pycaffe_tools.dense_plan.plan`.
 """
 
 from __future__ import annotations

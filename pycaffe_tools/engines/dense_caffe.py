@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..dense_plan import kernels, make_plan
+from ..dense_plan.caffe_printer import OUTPUT, dense_net, dense_weights
+from ..dense_plan.kernels import kernels
+from ..dense_plan.plan import make_plan
 from ..nets.netgraph import NetGraph
 from ..nets.runtime import PYCAFFE_BYTES, check_weights, load_net
 from . import Engine, Tile, Weights
-from .caffe_printer import OUTPUT, dense_net, dense_weights
 
 TILE_SIDES = (192, 160, 128, 112, 96, 80, 64, 48, 32, 16)
 

@@ -21,8 +21,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..dense_steps import Combine, Convolve, Map, Operand, Plan, Pool, Rectify, Softmax
 from ..nets.paper import MEMBRANE
+from .steps import Combine, Convolve, Map, Operand, Plan, Pool, Rectify, Softmax
 
 OPSET, IR_VERSION = 13, 7
 """Old enough for any runtime since 2021; nothing newer is needed."""
@@ -38,7 +38,7 @@ def dense_model(plan: Plan, kernels: Kernels, name: str, mirrored: Optional[Tupl
 
     Parameters
     ----------
-    plan, kernels : from :mod:`pycaffe_tools.dense_plan`.
+    plan, kernels : from :mod:`pycaffe_tools.dense_plan.plan`.
     name : the graph's name.
     mirrored : pixels to add before and after the input along either axis,
         mirrored at its border as numpy's ``reflect`` does; with an engine's

@@ -21,7 +21,7 @@ alone.  So a map has up to four variants, told apart by a flag per axis
 - *Pooling* along one axis at a time: a window that holds the last element takes
   it from the edge variant and the others from the interior.
 
-The result is a :class:`pycaffe_tools.dense_steps.Plan`: steps without loops or
+The result is a :class:`pycaffe_tools.dense_plan.steps.Plan`: steps without loops or
 conditions that know nothing of an engine.  :mod:`pycaffe_tools.engines` prints
 it for ONNX Runtime and for stock Caffe.
 
@@ -33,45 +33,15 @@ from __future__ import annotations
 
 from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
-import numpy as np
-
-from .base.errors import UserError
-from .dense_steps import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, Step, sources
-from .nets.layers import Layer, pooled_length
-from .nets.netgraph import NetGraph
+from ..base.errors import UserError
+from ..nets.layers import Layer, pooled_length
+from ..nets.netgraph import NetGraph
+from .steps import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, Step, sources
 
 Variant = Tuple[int, int]
 
 _INTERIOR: Variant = (0, 0)
 _SUFFIX = {(0, 0): "", (0, 1): "_right", (1, 0): "_bottom", (1, 1): "_corner"}
-
-
-def kernels(graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]]) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
-    """Every parametric layer as a convolution.
-
-    Returns
-    -------
-    For each layer name the kernel, float32 O x I x kh x kw, and the bias,
-    float32 O (zeros where the layer has none).  An inner product becomes a
-    kernel as large as its input; a grouped convolution one with zeros between
-    the groups.
-    """
-    result = {}
-    rows, columns = graph.input_shape(graph.chain()[0])[2:]
-    channels = graph.input_shape(graph.chain()[0])[1]
-    for layer in graph.chain():
-        if layer.is_parametric:
-            blobs = weights[layer.name]
-            if layer.type == "Convolution":
-                kernel = _ungrouped(np.asarray(blobs[0], np.float32), layer.geometry.group)
-            else:
-                kernel = np.asarray(blobs[0], np.float32).reshape(layer.num_output, channels, rows, columns)
-            bias = (np.asarray(blobs[1], np.float32) if layer.bias_term
-                    else np.zeros(layer.num_output, np.float32))
-            result[layer.name] = kernel, bias
-        shape = graph.output_shape(layer)
-        channels, (rows, columns) = shape[1], (tuple(shape[2:]) + (1, 1))[:2]
-    return result
 
 
 def make_plan(graph: NetGraph, exact: bool = True) -> Plan:
@@ -347,14 +317,3 @@ def _check_inner_product(layer: Layer) -> None:
     if options.transpose or options.axis != 1:
         raise UserError(f"layer {layer.name}: an inner product with a transposed weight or another axis is not "
                         f"supported by dense evaluation; use --mode patch")
-
-
-def _ungrouped(kernel: np.ndarray, groups: int) -> np.ndarray:
-    if groups == 1:
-        return kernel
-    outputs, inputs = kernel.shape[0] // groups, kernel.shape[1]
-    whole = np.zeros((kernel.shape[0], inputs * groups) + kernel.shape[2:], np.float32)
-    for group in range(groups):
-        here = slice(group * outputs, (group + 1) * outputs)
-        whole[here, group * inputs:(group + 1) * inputs] = kernel[here]
-    return whole

@@ -1,7 +1,7 @@
 """The words in which a dense plan is written: maps with their positions, and five kinds of steps.
 
 No step knows an engine, a loop or a condition; a plan is read from the first
-step to the last.  :mod:`pycaffe_tools.dense_plan` makes plans,
+step to the last.  :mod:`pycaffe_tools.dense_plan.plan` makes plans,
 :mod:`pycaffe_tools.engines` prints them.
 """
 

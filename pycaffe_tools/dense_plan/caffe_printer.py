@@ -21,9 +21,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..dense_steps import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, sources
 from ..nets.paper import MEMBRANE
 from ..nets.schema import schema
+from .caffe_phases import _FirstPooling, _moved, _phase_name, _trimmed
+from .steps import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, sources
 
 Kernels = Mapping[str, Tuple[np.ndarray, np.ndarray]]
 
@@ -36,7 +37,7 @@ def dense_net(plan: Plan, tile: Pair) -> Any:
 
     Parameters
     ----------
-    plan : from :func:`pycaffe_tools.dense_plan.make_plan`.
+    plan : from :func:`pycaffe_tools.dense_plan.plan.make_plan`.
     tile : rows and columns of output, multiples of ``plan.first_stride``.
 
     Returns
@@ -61,80 +62,6 @@ def dense_weights(plan: Plan, kernels: Kernels) -> Dict[str, List[np.ndarray]]:
     rows, columns = first.stride
     blobs[OUTPUT] = [np.eye(rows * columns, dtype=np.float32).reshape(-1, 1, rows, columns)]
     return blobs
-
-
-class _FirstPooling:
-    """What the first pooling with a stride asks of the maps before it.
-
-    Attributes
-    ----------
-    stride : its strides; (1, 1) if there is none, and then nothing here is needed.
-    source : the map it reads.
-    steps : its Pool steps.
-    phases : offsets of the source that some window element of some fragment needs.
-    beyond : rows and columns beyond the tile's end that a whole last window would need.
-    phased : names of maps that are made as phases: the last convolution before it, and ReLUs in between.
-    """
-
-    def __init__(self, plan: Plan):
-        self.stride = plan.first_stride
-        self.steps: List[Pool] = []
-        self.phases: List[Pair] = []
-        self.phased: List[str] = []
-        self.beyond: Pair = (0, 0)
-        if self.stride == (1, 1):
-            return
-        number = next(number for number, step in enumerate(plan.steps) if isinstance(step, Pool))
-        self.source = plan.steps[number].source  # type: ignore[union-attr]
-        self.steps = [step for step in plan.steps if isinstance(step, Pool) and step.source == self.source]
-        window = [max(step.window[axis] for step in self.steps) for axis in (0, 1)]
-        self.phases = [(row, column) for row in range(self.stride[0] + window[0] - 1)
-                       for column in range(self.stride[1] + window[1] - 1)]
-        self.beyond = tuple(window[axis] - 1 - self.source.reach[axis] + self.steps[0].out.reach[axis]  # type: ignore
-                            for axis in (0, 1))
-        for step in reversed(plan.steps[:number]):
-            self.phased.append(step.out.name)
-            if not isinstance(step, Rectify):
-                break
-        if not isinstance(plan.steps[max(0, number - len(self.phased))], Convolve):
-            self.phased = []
-
-
-def _trimmed(plan: Plan, first: _FirstPooling) -> Dict[str, Map]:
-    """For each map the positions that are needed of it, if a pooling or a combination makes it, else all."""
-    needed: Dict[str, Map] = {plan.output.name: plan.output}
-    frames: Dict[str, Map] = {plan.input.name: plan.input}
-    for step in reversed(plan.steps):
-        free = (isinstance(step, Pool) and step not in first.steps) or isinstance(step, Combine)
-        out = frames[step.out.name] = needed[step.out.name] if free else step.out
-        if isinstance(step, Convolve):
-            extents = [(step.rows[0], step.rows[1] - 1), (step.columns[0], step.columns[1] - 1)]
-            reads = [(step.source, extents, step.spacing)]
-        elif isinstance(step, Pool):
-            reads = [(step.source, [(0, window - 1) for window in step.window], step.spacing)]
-        elif isinstance(step, Combine):
-            reads = [(operand.source, [(shift, shift) for shift in operand.offset], (1, 1))
-                     for operand in step.operands]
-        else:
-            reads = [(step.source, [(0, 0), (0, 0)], (1, 1))]
-        for source, extents, spacing in reads:
-            start = tuple(out.start[axis] + spacing[axis] * extents[axis][0] for axis in (0, 1))
-            reach = tuple(min(source.reach[axis], out.reach[axis] + spacing[axis] * extents[axis][1])
-                          for axis in (0, 1))
-            if source.name in needed:
-                before = needed[source.name]
-                start = tuple(map(min, start, before.start))
-                reach = tuple(map(max, reach, before.reach))
-            needed[source.name] = source._replace(start=start, reach=reach)  # type: ignore[arg-type]
-    return frames
-
-
-def _moved(pair: Pair, axis: int, distance: int) -> Pair:
-    return (pair[0] + distance, pair[1]) if axis == 0 else (pair[0], pair[1] + distance)
-
-
-def _phase_name(each: Map, phase: Pair) -> str:
-    return f"{each.name}_phase_{phase[0]}_{phase[1]}"
 
 
 class _Printer:
