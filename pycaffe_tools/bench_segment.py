@@ -36,6 +36,7 @@ from .base.errors import UserError
 from .base.files import write_json
 from .base.machine import cores, peak_so_far
 from .dense_plan.plan import make_plan
+from .engines import engine as engine_module
 from .nets.netgraph import NetGraph
 from .nets.paper import NAMES, SLICE_SHAPE, TABLE_1, deploy_prototxt
 from .nets.runtime import random_weights
@@ -205,7 +206,7 @@ def _serve(connection: Connection, name: str, way: str, tile: Tuple[int, int]) -
             connection.send(_timed(call, message[1]))
 
 
-def _engine(way: str, graph: NetGraph, weights: Any, tile: Tuple[int, int]) -> engines.Engine:
+def _engine(way: str, graph: NetGraph, weights: Any, tile: Tuple[int, int]) -> engine_module.Engine:
     if way != "inexact":
         return engines.create(way, graph, weights, tile)
     from .engines.dense_onnx import OnnxEngine

@@ -18,9 +18,10 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from . import __version__, engines
+from . import __version__
 from .base.files import PathLike, atomic_file, refuse_existing, require_ending
 from .dense_plan.onnx_printer import OPSET
+from .engines import engine
 from .export import TOLERANCE, Check, check, onnx_of, run_model
 from .nets.model import Model, open_model
 
@@ -62,7 +63,7 @@ def export_package(directory: PathLike, out: PathLike, force: bool = False) -> C
 
 def description(model: Model) -> Dict[str, Any]:
     """Content of ``rdf.yaml``; written as JSON, which is YAML as well."""
-    halo = max(engines.halo(model.net()))
+    halo = max(engine.halo(model.net()))
     least = -(-(2 * halo + 1) // _STEP) * _STEP
     pixels = model.pixel_size_nm[1:]
 

@@ -19,8 +19,9 @@ from .base.ranges import parse_size, parse_tile
 from .dense_plan.caffe_printer import OUTPUT, dense_net, dense_weights
 from .dense_plan.kernels import kernels
 from .dense_plan.plan import make_plan
-from .engines import best_tile, halo, predicted_bytes
+from .engines import best_tile, predicted_bytes
 from .engines.dense_caffe import rounded_tile
+from .engines.engine import halo
 from .nets.caffemodel import read_weights, write_weights
 from .nets.netgraph import NetGraph, read_net, write_net
 from .nets.paper import MEMBRANE

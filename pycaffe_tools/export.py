@@ -21,6 +21,7 @@ from .base.files import PathLike, atomic_file, refuse_existing, require_ending
 from .dense_plan.kernels import kernels
 from .dense_plan.onnx_printer import dense_model
 from .dense_plan.plan import make_plan
+from .engines import engine
 from .nets import paper
 from .nets.model import Model, open_model
 from .onnx_patch import patch_model
@@ -63,7 +64,7 @@ def onnx_of(model: Model, dense: bool, mirrored: bool = False) -> Any:
     """
     _needs_onnx()
     graph, weights = model.net(), model.load_weights()
-    rim = engines.halo(graph)
+    rim = engine.halo(graph)
     if dense:
         made = dense_model(make_plan(graph), kernels(graph, weights), model.name, rim if mirrored else None)
     else:
@@ -93,7 +94,7 @@ def check(made: Any, model: Model, dense: bool) -> Check:
     if importlib.util.find_spec("onnxruntime") is None:
         return Check("onnxruntime is not installed here", None)
     graph = model.net()
-    rows, columns = (side + sum(engines.halo(graph)) for side in _TILE)
+    rows, columns = (side + sum(engine.halo(graph)) for side in _TILE)
     grey = np.random.default_rng(_SEED).standard_normal((rows, columns)).astype(np.float32)
     found = (run_model(made, grey[None, None])[0, 0] if dense else _patch_by_patch(made, grey, model.patch_size))
     if "patch" in engines.available():

@@ -26,6 +26,8 @@ from .base.files import refuse_existing, refuse_inputs
 from .base.machine import cores, peak_so_far
 from .base.progress import Progress
 from .base.ranges import Pair, parse_region, parse_slices, size_text, slice_ranges
+from .engines import engine as engine_module
+from .engines.process import Settings
 from .memory import Job, Plan, default_limit, make_plan
 from .nets.model import open_model
 from .outputs import MASK, PROBABILITY, assemble, exists, parts_path, read_account, write_account
@@ -37,7 +39,7 @@ from .volumes.opening import create_volume, open_volume
 from .volumes.overlay import write_overlay
 from .volumes.paths import check_kind, split_dataset
 from .volumes.volume import Volume
-from .workers import Settings, run_workers
+from .workers import run_workers
 
 
 class Request(NamedTuple):
@@ -285,7 +287,7 @@ class Segmentation:
         completed: List[int] = []
         failed: Dict[int, str] = {}
         plan = self.plan
-        rim = engines.halo(self.graph)
+        rim = engine_module.halo(self.graph)
 
         def finish(z: int, grey: np.ndarray, probability: np.ndarray) -> None:
             self._finish_slice(z, grey, probability)

@@ -9,6 +9,7 @@ import pytest
 from .conftest import ROOT
 from .dense_cases import (LATE_CLIPS, LENET_LIKE, TOLERANCE, graph_of, lively_weights, paper_net, random_net, reference)
 from pycaffe_tools import engines
+from pycaffe_tools.engines import engine as engine_module
 from pycaffe_tools.nets import paper
 from pycaffe_tools.dense_plan.plan import make_plan
 from pycaffe_tools.base.errors import UserError
@@ -21,7 +22,7 @@ NETS = {"N": lambda: paper_net("N", 4), "N7": lambda: paper_net("N7"), "lenet_li
 
 
 def grey_for(graph, rows, columns, seed=3):
-    side = engines.patch_size(graph)
+    side = engine_module.patch_size(graph)
     return np.random.default_rng(seed).standard_normal((rows + side - 1, columns + side - 1)).astype(np.float32)
 
 
@@ -65,7 +66,7 @@ def test_the_full_paper_nets_agree_with_caffe_patch_by_patch(engine, name):
 def test_tile_size_does_not_matter(engine):
     graph = paper_net("N7")
     weights, grey = lively_weights(graph), grey_for(graph, 23, 30)
-    rim = sum(engines.halo(graph))
+    rim = sum(engine_module.halo(graph))
     whole = engines.create(engine, graph, weights, (23, 30)).predict(grey)
     for rows, columns in [(1, 1), (2, 2), (5, 7), (8, 16), (16, 9)]:
         cut = engines.create(engine, graph, weights, (rows, columns))
@@ -101,8 +102,8 @@ def test_a_smaller_tile_is_not_touched_by_what_a_larger_one_left_behind(engine):
 
 
 def test_the_centre_of_an_even_patch_is_at_half_its_size():
-    assert engines.halo(paper_net("N7")) == (16, 15)
-    assert engines.halo(graph_of(LENET_LIKE)) == (14, 13)
+    assert engine_module.halo(paper_net("N7")) == (16, 15)
+    assert engine_module.halo(graph_of(LENET_LIKE)) == (14, 13)
 
 
 @pytest.mark.parametrize("engine", ALL)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pycaffe_tools import engines
+from pycaffe_tools.engines import engine
 from pycaffe_tools.base.command import _exit_code
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.export import TOLERANCE, check, cli, export, onnx_of, run_model
@@ -31,7 +32,7 @@ def make_model(folder, graph, pixel_size=(50.0, 4.0, 5.0)):
     write_net(folder / DEPLOY, graph.proto)
     write_weights(folder / WEIGHTS, graph, lively_weights(graph))
     return finish_model(folder, name=graph.name, normalisation={"mean": 120.0, "std": 30.0},
-                        patch_size=engines.patch_size(graph), pixel_size_nm=list(pixel_size),
+                        patch_size=engine.patch_size(graph), pixel_size_nm=list(pixel_size),
                         counts={layer.name: layer.num_output for layer in graph.layers if layer.is_parametric},
                         threshold=0.4, provenance={})
 
@@ -49,7 +50,7 @@ def noise(rows, columns, seed=0):
 def test_the_patch_net_gives_the_probabilities_of_any_number_of_patches(tmp_path, make):
     graph = make()
     made = onnx_of(make_model(tmp_path / "model", graph), dense=False)
-    side = engines.patch_size(graph)
+    side = engine.patch_size(graph)
     for count in (1, 5):
         patches = np.random.default_rng(count).standard_normal((count, 1, side, side)).astype(np.float32)
         found = run_model(made, patches).reshape(count, -1)
@@ -60,7 +61,7 @@ def test_patch_nets_drawn_at_random_are_exported_right():
     # Average pooling with clipped windows, groups, dilation, rectangular windows, layers without bias.
     for seed in range(25):
         graph = random_net(seed)
-        weights, side = lively_weights(graph, seed), engines.patch_size(graph)
+        weights, side = lively_weights(graph, seed), engine.patch_size(graph)
         made = patch_model(graph, weights, "drawn")
         onnx.checker.check_model(made, full_check=True)
         patches = np.random.default_rng(seed).standard_normal((3, 1, side, side)).astype(np.float32)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from pycaffe_tools import engines, workers
+from pycaffe_tools import engines
+from pycaffe_tools.engines import process as process_module
 from pycaffe_tools.base.command import _exit_code
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.model import open_model
@@ -387,7 +388,7 @@ def test_outputs_are_refused_before_the_work_where_they_would_spoil_the_input_or
 
 
 def test_a_worker_that_is_killed_is_replaced(tmp_path, model, raw, whole, monkeypatch):
-    predict, killed = workers.Worker.predict, []
+    predict, killed = process_module.Worker.predict, []
 
     def fragile(self, grey):
         if not killed:
@@ -395,31 +396,31 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path, model, raw, whole, monkey
             os.kill(self.process_id, signal.SIGKILL)
         return predict(self, grey)
 
-    monkeypatch.setattr(workers.Worker, "predict", fragile)
+    monkeypatch.setattr(process_module.Worker, "predict", fragile)
     assert len(segment(request(raw, tmp_path / "p.tif", model)).completed) == 3
     assert killed and np.abs(read(tmp_path / "p.tif") - read(whole)).max() < 1e-5
 
 
 def test_workers_that_keep_dying_end_in_a_sentence_and_not_in_waiting(tmp_path, model, raw, monkeypatch):
-    predict = workers.Worker.predict
+    predict = process_module.Worker.predict
 
     def fragile(self, grey):
         os.kill(self.process_id, signal.SIGKILL)
         return predict(self, grey)
 
-    monkeypatch.setattr(workers.Worker, "predict", fragile)
+    monkeypatch.setattr(process_module.Worker, "predict", fragile)
     with pytest.raises(UserError, match="signal 9.*memory"):
         segment(request(raw, tmp_path / "p.tif", model))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_worker_that_cannot_start_says_why(tmp_path, model):
-    settings = workers.Settings("no such engine", str(model / "deploy.prototxt"), str(model / "weights.caffemodel"),
+    settings = process_module.Settings("no such engine", str(model / "deploy.prototxt"), str(model / "weights.caffemodel"),
                                 128, 40, (8, 8))
     with pytest.raises(UserError, match="no such engine"):
-        workers.Worker(settings)
-    with pytest.raises(workers.WorkerDied, match="exit code 1.*Error"):
-        workers.Worker(settings._replace(engine=engines.NAMES[0] if MODE == "dense" else "patch", tile="xx"))
+        process_module.Worker(settings)
+    with pytest.raises(process_module.WorkerDied, match="exit code 1.*Error"):
+        process_module.Worker(settings._replace(engine=engines.NAMES[0] if MODE == "dense" else "patch", tile="xx"))
 
 
 # -- before the start ----------------------------------------------------------------------------------------

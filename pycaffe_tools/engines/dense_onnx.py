@@ -12,7 +12,7 @@ from ..dense_plan.plan import make_plan
 from ..dense_plan.steps import Combine, Plan, sources
 from ..nets.netgraph import NetGraph
 from ..nets.runtime import check_weights
-from . import Engine, Tile, Weights
+from .engine import Engine, Tile, Weights
 
 # Beyond 256 the halo shrinks, but so does the part of the maps that stays in the processor's cache.
 TILE_SIDES = (256, 224, 192, 160, 128, 112, 96, 80, 64, 48, 32, 16)

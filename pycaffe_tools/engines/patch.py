@@ -7,7 +7,7 @@ import numpy as np
 from ..nets.netgraph import NetGraph
 from ..nets.paper import MEMBRANE
 from ..nets.runtime import PYCAFFE_BYTES, load_net
-from . import Engine, Tile, Weights, patch_size
+from .engine import Engine, Tile, Weights, patch_size
 
 BATCH = 256
 """Patches in one forward pass; more gains nothing on a processor."""
