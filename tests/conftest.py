@@ -42,7 +42,7 @@ def database(tmp_path_factory):
     """A small patch database of a synthetic volume: 600 training and 200 validation patches."""
     from pycaffe_tools.patch_sampling import Pair
     from pycaffe_tools.patches import make_database
-    from pycaffe_tools.synth import write_synthetic
+    from pycaffe_tools.datasets.scene import write_synthetic
     folder = tmp_path_factory.mktemp("volume")
     write_synthetic(folder / "synth", slices=4, size=128, seed=0)
     pair = Pair(str(folder / "synth" / "raw.tif"), str(folder / "synth" / "membranes.tif"), val_slices="3:4")

@@ -9,8 +9,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from click.testing import CliRunner
 
-from pycaffe_tools import datasets
-from pycaffe_tools.datasets import download, fetch, files_of, known
+from pycaffe_tools.datasets import __main__ as datasets_command, download as download_module
+from pycaffe_tools.datasets.catalogue import files_of, known
+from pycaffe_tools.datasets.download import download, fetch
 from pycaffe_tools.base.errors import UserError
 
 CONTENT = bytes(range(256)) * 4000      # about a megabyte
@@ -142,7 +143,7 @@ def test_what_cannot_be_reached_is_said_in_a_sentence(server, tmp_path):
 
 
 def test_a_server_that_stalls_is_said_in_a_sentence(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "TIMEOUT", 0.2)
+    monkeypatch.setattr(download_module, "TIMEOUT", 0.2)
     server.stall = True
     with pytest.raises(UserError, match="cannot be read .*goes on where it stopped"):
         download(server.url + "/a.tif", tmp_path / "a.tif", HASH)
@@ -150,7 +151,7 @@ def test_a_server_that_stalls_is_said_in_a_sentence(server, tmp_path, monkeypatc
 
 
 def test_terms_are_printed_before_anything_is_asked_for(server, tmp_path):
-    answer = CliRunner().invoke(datasets.cli, ["fetch", "epfl", "-o", str(tmp_path / "epfl"), "--url", server.url])
+    answer = CliRunner().invoke(datasets_command.cli, ["fetch", "epfl", "-o", str(tmp_path / "epfl"), "--url", server.url])
     assert answer.exit_code == 0 and len(server.asked) == 4
     assert answer.output.index("not established") < answer.output.index("training.tif")
     assert "IEEE Trans. Medical Imaging" in answer.output and "were not compared" in answer.output
@@ -159,7 +160,7 @@ def test_terms_are_printed_before_anything_is_asked_for(server, tmp_path):
 
 
 def test_terms_are_printed_when_the_hash_is_wrong_too(server, tmp_path):
-    answer = CliRunner().invoke(datasets.cli, ["fetch", "vnc", "-o", str(tmp_path), "--url", server.url])
+    answer = CliRunner().invoke(datasets_command.cli, ["fetch", "vnc", "-o", str(tmp_path), "--url", server.url])
     assert isinstance(answer.exception, UserError) and "NonCommercial" in answer.output
     assert names(tmp_path) == []
 
@@ -168,12 +169,12 @@ def test_what_its_terms_keep_from_download_is_told(tmp_path):
     with pytest.raises(UserError, match="register on its page"):
         fetch("isbi2012", known()["isbi2012"], tmp_path / "isbi")
     assert not (tmp_path / "isbi").exists()
-    answer = CliRunner().invoke(datasets.cli, ["fetch", "nothing", "-o", str(tmp_path)])
+    answer = CliRunner().invoke(datasets_command.cli, ["fetch", "nothing", "-o", str(tmp_path)])
     assert isinstance(answer.exception, UserError) and "epfl, epfl-boundaries, vnc, isbi2012" in str(answer.exception)
 
 
 def test_the_list_says_what_a_user_has_to_know():
-    answer = CliRunner().invoke(datasets.cli, ["list"])
+    answer = CliRunner().invoke(datasets_command.cli, ["list"])
     assert answer.exit_code == 0
     for name, entry in known().items():
         assert {"title", "page", "licence", "citation", "labels", "split", "pixel_size_nm"} <= set(entry)

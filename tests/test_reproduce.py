@@ -256,7 +256,7 @@ def test_the_account_of_the_whole_names_no_folder_of_this_machine(tmp_path):
 @pytest.mark.caffe
 def test_killed_at_any_moment_the_same_command_goes_on_to_the_end(tmp_path):
     """The whole pipeline, tiny, on a synthetic volume: killed twice, finished, and reported."""
-    from pycaffe_tools.synth import write_synthetic
+    from pycaffe_tools.datasets.scene import write_synthetic
     write_synthetic(tmp_path / "em", slices=3, size=128, seed=0)
     command = [sys.executable, "-m", "pycaffe_tools.reproduce", "synthetic", "--scale", "tiny", "--em",
                str(tmp_path / "em"), "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]

@@ -5,9 +5,10 @@ import pytest
 from click.testing import CliRunner
 
 from pycaffe_tools import synth
+from pycaffe_tools.datasets import scene
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.metrics import roc_auc
-from pycaffe_tools.tissue import Cells, Waves
+from pycaffe_tools.datasets.tissue import Cells, Waves
 from pycaffe_tools.volumes.opening import open_volume
 
 FILES = ("raw.tif", "membranes.tif", "mitochondria.tif")
@@ -16,7 +17,7 @@ FILES = ("raw.tif", "membranes.tif", "mitochondria.tif")
 @pytest.fixture(scope="module")
 def drawn():
     """Two neighbouring slices of the default size, and one 80 nm farther (seed 0)."""
-    slices = list(synth.Scene(slices=18, size=256, seed=0).slices())
+    slices = list(scene.Scene(slices=18, size=256, seed=0).slices())
     return slices[0], slices[1], slices[17]
 
 
@@ -35,7 +36,7 @@ def test_writes_three_calibrated_stacks_whose_labels_are_0_and_255(tmp_path):
 
 def test_a_seed_gives_the_same_bytes_and_another_seed_other_ones(tmp_path):
     for folder, seed in (("one", 3), ("again", 3), ("other", 4)):
-        synth.write_synthetic(tmp_path / folder, slices=2, size=96, seed=seed)
+        scene.write_synthetic(tmp_path / folder, slices=2, size=96, seed=seed)
     for name in FILES:
         content = [(tmp_path / folder / name).read_bytes() for folder in ("one", "again", "other")]
         assert content[0] == content[1]
@@ -76,11 +77,11 @@ def test_the_noise_of_two_slices_is_independent(drawn):
 
 
 def test_the_grain_changes_from_slice_to_slice_but_not_its_strength():
-    texture = synth._Texture(np.random.default_rng(0), 200, 5.0)
+    texture = scene._Texture(np.random.default_rng(0), 200, 5.0)
     first, second, *rest = [next(texture) for _ in range(12)]
     assert 0.8 < np.corrcoef(first.ravel(), second.ravel())[0, 1] < 0.99
     assert abs(np.corrcoef(first.ravel(), rest[-1].ravel())[0, 1]) < 0.6
-    expected = np.hypot(*(deviation for _, deviation in synth._Texture.SCALES))
+    expected = np.hypot(*(deviation for _, deviation in scene._Texture.SCALES))
     assert first.std() == pytest.approx(expected, rel=0.1)
     assert rest[-1].std() == pytest.approx(expected, rel=0.1)
 
@@ -112,7 +113,7 @@ def test_a_depth_rises_no_faster_than_the_way():
     depth = np.full((20, 20), 1e3)
     depth[4, 5] = -7.0
     rows, columns = np.mgrid[:20, :20]
-    limited = synth._at_most_rising(depth, pixel=5.0)
+    limited = scene._at_most_rising(depth, pixel=5.0)
     dy, dx = np.abs(rows - 4), np.abs(columns - 5)
     # The shortest way by steps along rows, columns and diagonals.
     octile = 5.0 * (np.maximum(dy, dx) + (np.sqrt(2) - 1) * np.minimum(dy, dx))
@@ -124,13 +125,13 @@ def test_an_existing_folder_is_refused_and_replaced_only_with_force(tmp_path):
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / "mine.txt").write_text("keep")
     with pytest.raises(UserError, match="--force"):
-        synth.write_synthetic(tmp_path / "v", slices=1, size=64)
+        scene.write_synthetic(tmp_path / "v", slices=1, size=64)
     assert (tmp_path / "v" / "mine.txt").read_text() == "keep"
     with pytest.raises(UserError, match="holds other files"):
-        synth.write_synthetic(tmp_path / "v", slices=1, size=64, force=True)
+        scene.write_synthetic(tmp_path / "v", slices=1, size=64, force=True)
     assert (tmp_path / "v" / "mine.txt").read_text() == "keep"
     (tmp_path / "v" / "mine.txt").rename(tmp_path / "v" / "raw.tif")
-    synth.write_synthetic(tmp_path / "v", slices=1, size=64, force=True)
+    scene.write_synthetic(tmp_path / "v", slices=1, size=64, force=True)
     assert (tmp_path / "v" / "raw.tif").read_bytes() != b"keep"
 
 
@@ -138,5 +139,5 @@ def test_an_existing_folder_is_refused_and_replaced_only_with_force(tmp_path):
                                    dict(seed=-1)])
 def test_sizes_that_make_no_volume_are_refused_in_one_sentence(tmp_path, wrong):
     with pytest.raises(UserError, match="cannot draw"):
-        synth.write_synthetic(tmp_path / "v", **wrong)
+        scene.write_synthetic(tmp_path / "v", **wrong)
     assert not (tmp_path / "v").exists()

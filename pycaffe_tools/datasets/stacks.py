@@ -18,10 +18,10 @@ from typing import Any, Callable, List, Mapping
 
 import numpy as np
 
-from .base.errors import UserError
-from .base.files import PathLike, refuse_existing
-from .volumes.opening import create_volume
-from .volumes.pixel_size import PixelSize
+from ..base.errors import UserError
+from ..base.files import PathLike, refuse_existing
+from ..volumes.opening import create_volume
+from ..volumes.pixel_size import PixelSize
 
 MARKED_ABOVE = 127
 """Labels above this grey value are marked: a few drawn masks have smoothed edges."""
@@ -32,8 +32,8 @@ def build_stacks(name: str, entry: Mapping[str, Any], source: PathLike, out: Pat
 
     Parameters
     ----------
-    name, entry : of :func:`pycaffe_tools.datasets.known`.
-    source : folder that :func:`pycaffe_tools.datasets.fetch` filled.
+    name, entry : of :func:`pycaffe_tools.datasets.catalogue.known`.
+    source : folder that :func:`pycaffe_tools.datasets.download.fetch` filled.
     out : folder for the stacks.
     force : replace stacks that exist.
 

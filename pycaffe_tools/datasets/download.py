@@ -1,10 +1,4 @@
-"""Public data sets: where they come from, under which terms, and how to get them.
-
-The list is ``data/datasets.json``.  Downloads go on where they stopped, are
-compared with a SHA-256 where one is known, and get their name only when they
-are whole.  What a data set's terms keep from automatic download is told, not
-fetched.
-"""
+"""Downloads that resume, compare hashes and leave nothing half-written under the final name."""
 
 from __future__ import annotations
 
@@ -14,49 +8,15 @@ import os
 import socket
 import urllib.request
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Optional
 
-import click
-
-from .base.command import OPTIONS, run
-from .base.errors import UserError
-from .base.files import PACKAGE_ROOT, PathLike, read_json, sha256, write_json
-from .base.progress import Progress
-from .dataset_stacks import build_stacks
-
-LIST = PACKAGE_ROOT.parent / "data" / "datasets.json"
-MANIFEST = "dataset.json"
-"""Beside the files: what they are, their terms, hashes as found."""
+from ..base.errors import UserError
+from ..base.files import PathLike, sha256, write_json
+from ..base.progress import Progress
+from .catalogue import MANIFEST, files_of
 
 TIMEOUT = 30.0
 _PIECE = 1 << 18
-
-
-def known(path: PathLike = LIST) -> Dict[str, Dict[str, Any]]:
-    """The data sets by name.
-
-    Raises
-    ------
-    UserError : the list is not there.
-    """
-    return read_json(path)
-
-
-def files_of(entry: Mapping[str, Any]) -> List[Dict[str, Any]]:
-    """The files of a data set, where one line of the list may stand for a numbered series (``numbers``)."""
-    found: List[Dict[str, Any]] = []
-    for file in entry.get("files", []):
-        for number in file.get("numbers", [None]):
-            filled = {key: file[key] if number is None else file[key].format(number) for key in ("name", "url")}
-            found.append({**filled, "sha256": file["sha256"]})
-    return found
-
-
-def terms(name: str, entry: Dict[str, Any]) -> List[str]:
-    """What a user has to know before a download, in lines."""
-    return [f"{name}: {entry['title']}", f"  page      {entry['page']}", f"  licence   {entry['licence']}",
-            f"  cite      {entry['citation']}", f"  labels    {entry['labels']}", f"  split     {entry['split']}",
-            f"  pixels    {' x '.join(f'{size:g}' for size in entry['pixel_size_nm'])} nm (z, y, x)"]
 
 
 def fetch(name: str, entry: Dict[str, Any], out: PathLike, mirror: Optional[str] = None) -> List[Path]:
@@ -195,66 +155,3 @@ def _copy(answer: Any, stream: Any, have: int, total: Optional[int], label: str)
         stream.flush()
         os.fsync(stream.fileno())
     return have
-
-
-@click.group(context_settings=OPTIONS)
-def cli() -> None:
-    """Public data sets with labels: terms, citations, download.
-
-    \b
-    python -m pycaffe_tools.datasets list
-    python -m pycaffe_tools.datasets fetch vnc -o data/vnc
-    python -m pycaffe_tools.datasets stack vnc data/vnc -o data/em
-    """
-
-
-@cli.command("list", context_settings=OPTIONS)
-def list_command() -> None:
-    """What there is, with terms, citation, label coding and a sensible split."""
-    for name, entry in known().items():
-        how = "by hand: " + entry["by_hand"] if "by_hand" in entry else f"fetch {name}"
-        click.echo("\n".join(terms(name, entry) + [f"  get it    {how}", ""]))
-
-
-@cli.command("fetch", context_settings=OPTIONS)
-@click.argument("name")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
-@click.option("--url", "mirror", help="Folder to take the files from instead of their origin, such as a mirror.")
-def fetch_command(name: str, out: Path, mirror: Optional[str]) -> None:
-    """Download data set NAME; interrupted, the same command goes on."""
-    entry = _entry(name)
-    click.echo("\n".join(terms(name, entry)))
-    for path in fetch(name, entry, out, mirror):
-        click.echo(f"{path}: {path.stat().st_size:,} bytes, SHA-256 {sha256(path)}")
-    if any(file["sha256"] is None for file in entry["files"]):
-        click.echo("No hash is known for some of these files, so they were not compared; theirs stand in "
-                   f"{out / MANIFEST}")
-    if "stacks" in entry:
-        click.echo(f"python -m pycaffe_tools.datasets stack {name} {out} makes the stacks of the reproduction of it, and "
-                   f"compares their pixels")
-
-
-@cli.command("stack", context_settings=OPTIONS)
-@click.argument("name")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("-o", "--out", default=Path("data/em"), type=click.Path(path_type=Path), help="Folder for the stacks.")
-@click.option("--force", is_flag=True, help="Replace stacks that exist.")
-def stack_command(name: str, folder: Path, out: Path, force: bool) -> None:
-    """Make the stacks that the reproduction reads of data set NAME, fetched into FOLDER.
-
-    Each is written only if its pixels are those that the committed results
-    were made from.
-    """
-    for path in build_stacks(name, _entry(name), folder, out, force):
-        click.echo(f"wrote {path}")
-
-
-def _entry(name: str) -> Dict[str, Any]:
-    entries = known()
-    if name not in entries:
-        raise UserError(f"{name}: is no data set of the list; choose one of {', '.join(entries)}")
-    return entries[name]
-
-
-if __name__ == "__main__":
-    run(cli, "datasets")
