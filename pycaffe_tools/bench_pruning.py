@@ -218,7 +218,7 @@ def cli(model_dir, data_dir, layers, batches, batch_size, seed, candidates, max_
         if data_dir is None:
             raise UserError(f"{model_dir}: also needs the patches, --data DIR")
         from .nets.model import open_model
-        from .patch_database import open_database
+        from .patches.database import open_database
         model = open_model(model_dir)
         graph, weights = model.net(), model.load_weights()
         sample = draw_sample(open_database(data_dir), batches, batch_size, seed)

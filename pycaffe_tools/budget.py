@@ -17,7 +17,7 @@ from .base.errors import UserError
 from .nets.netgraph import NetGraph
 from .nets.runtime import Weights
 from .ordering import Ordering
-from .patch_database import Database
+from .patches.database import Database
 from .surgery import mask_features, remove_features
 from .validation import validate
 

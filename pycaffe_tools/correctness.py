@@ -17,7 +17,7 @@ import numpy as np
 from .base.command import OPTIONS, run
 from .base.files import refuse_existing, refuse_inputs, require_ending, sha256, write_json
 from .nets.model import Model, open_model
-from .patch_database import Database, open_database
+from .patches.database import Database, open_database
 from .validation import is_right, probabilities_of
 
 

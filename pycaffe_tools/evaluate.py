@@ -22,8 +22,8 @@ from .base.files import PathLike, refuse_existing, refuse_inputs, require_ending
 from .base.progress import Progress
 from .base.ranges import parse_slices
 from .metrics import BestThreshold, Confusion, ScoreHistogram, confusion
-from .patch_sampling import EXCLUDED, POSITIVE, Pair, Source
-from .patches import RIM
+from .patches.making import RIM
+from .patches.sources import EXCLUDED, POSITIVE, Pair, Source
 from .segment_metrics import Best, ThresholdScores
 from .volumes.paths import split_dataset
 
@@ -82,7 +82,7 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
     probability : volume of float32 from 0 to 1, or uint8, where 255 is
         probability 1 (a mask of 0 and 1 is recognised by its highest value).
     labels, labels_are, membrane_value, rim, exclude, add_labels : what is
-        membrane, as for :func:`pycaffe_tools.patches.make_database`.
+        membrane, as for :func:`pycaffe_tools.patches.making.make_database`.
     threshold : a pixel is called membrane where its probability is at least this.
     slices : half-open ranges of the labels' slices such as ``0:4,9``; all by
         default.  The map may hold all slices or just these.

@@ -122,7 +122,7 @@ def draw_sample(database: Any, batches: int = 20, batch_size: int = 128, seed: i
     ------
     UserError : the database has fewer training patches.
     """
-    from .patch_database import read_rows
+    from .patches.database import read_rows
     wanted, count = batches * batch_size, database.train_count
     if min(batches, batch_size) < 1:
         raise UserError(f"{batches} mini-batches of {batch_size} patches: both must be at least 1")
@@ -320,7 +320,7 @@ def cli(model_dir, data_dir, layer, all_layers, below, batches, batch_size, seed
     A command that was interrupted goes on where it was when it is given again.
     """
     from .nets.model import open_model
-    from .patch_database import open_database
+    from .patches.database import open_database
     if bool(layer) == all_layers:
         raise click.UsageError("give either --layer NAME or --all-layers")
     model = open_model(model_dir)

@@ -25,7 +25,7 @@ from .nets.model import INFO, Model, finish_model, open_model
 from .nets.netgraph import NetGraph, read_net
 from .nets.schema import read_prototxt
 from .ordering import CRITERIA, Ordering, Sample, draw_sample, order_layer, prunable_layers
-from .patch_database import Database, open_database
+from .patches.database import Database, open_database
 from .surgery import PRODUCTS as SURGERY_PRODUCTS, prove, remove_features, write_files
 from .validation import validate, versions
 

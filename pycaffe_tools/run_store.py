@@ -30,7 +30,7 @@ from .base.errors import UserError
 from .base.files import PACKAGE_ROOT, PathLike, read_json, sha256, write_json
 from .nets.model import open_model
 from .nets.paper import PRUNED_LAYERS
-from .patch_database import open_database
+from .patches.database import open_database
 from .reproduction import SEGMENTED, Node, same_commands
 
 PATIENCE = 5.0

@@ -11,7 +11,7 @@ from typing import List
 import numpy as np
 
 from .base.ranges import Pair, Region
-from .patch_sampling import reflect_pad
+from .patches.window import reflect_pad
 
 
 def even_tile(largest: Pair, region: Pair, step: int = 4) -> Pair:

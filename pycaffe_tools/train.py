@@ -27,7 +27,7 @@ from .nets.netgraph import NetGraph, read_net, write_net
 from .nets.process import latest_snapshot, run_caffe_train
 from .nets.runtime import check_weights
 from .nets.schema import parse_prototxt, read_prototxt, to_text
-from .patch_database import Database, lists, open_database
+from .patches.database import Database, lists, open_database
 from .validation import validate, versions
 
 SNAPSHOT_PREFIX = "snapshot"

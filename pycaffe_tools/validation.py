@@ -12,7 +12,7 @@ from .base.progress import Progress
 from .metrics import best_threshold
 from .nets.netgraph import NetGraph
 from .nets.runtime import forward_patches, import_caffe, load_net
-from .patch_database import Database, read_rows
+from .patches.database import Database, read_rows
 
 BATCH = 100
 READ_AT_ONCE = 2000

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from pycaffe_tools import patch_database, prune
+from pycaffe_tools import prune
+from pycaffe_tools.patches import database as patch_database
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.files import (atomic_directory, atomic_file, read_json, refuse_existing, refuse_inputs,
                                       require_ending, sha256, write_json)

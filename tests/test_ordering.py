@@ -265,7 +265,7 @@ def model(tmp_path, monkeypatch):
     write_weights(folder / "weights.caffemodel", known.graph, known.weights)
     finish_model(folder, name="small", normalisation={"mean": 0.0, "std": 1.0}, patch_size=32,
                  pixel_size_nm=[None] * 3, counts=SMALL_COUNTS, threshold=0.5, provenance={})
-    monkeypatch.setattr("pycaffe_tools.patch_database.open_database", lambda path: database(tmp_path, known))
+    monkeypatch.setattr("pycaffe_tools.patches.database.open_database", lambda path: database(tmp_path, known))
     return known, folder
 
 

@@ -20,14 +20,17 @@ import numpy as np
 import pytest
 import tifffile
 
-from pycaffe_tools import patch_database
+from pycaffe_tools.patches import database as patch_database
 from pycaffe_tools.base.command import run
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.patch_database import read_pixels
-from pycaffe_tools.patch_sampling import GreyStatistics, draw, outline
-from pycaffe_tools.patch_database import lists, open_database, read_rows
-from pycaffe_tools.patch_sampling import Pair, extract_patches, reflect_pad
-from pycaffe_tools.patches import cli, make_database
+from pycaffe_tools.patches.database import read_pixels
+from pycaffe_tools.patches.sampling import GreyStatistics, draw
+from pycaffe_tools.patches.sources import outline
+from pycaffe_tools.patches.database import lists, open_database, read_rows
+from pycaffe_tools.patches.sources import Pair
+from pycaffe_tools.patches.window import extract_patches, reflect_pad
+from pycaffe_tools.patches.__main__ import cli
+from pycaffe_tools.patches.making import make_database
 
 SHAPE = (8, 40, 50)
 ROOT = Path(__file__).resolve().parents[1]

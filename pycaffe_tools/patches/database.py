@@ -9,11 +9,11 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 
 import numpy as np
 
-from .base.errors import UserError
-from .base.files import PathLike, read_json
-from .nets.model import Normalisation
-from .nets.paper import PATCH_SIZE
-from .volumes.hdf5 import create_reserved_dataset, reserve_space
+from ..base.errors import UserError
+from ..base.files import PathLike, read_json
+from ..nets.model import Normalisation
+from ..nets.paper import PATCH_SIZE
+from ..volumes.hdf5 import create_reserved_dataset, reserve_space
 
 INFO = "patches.json"
 FORMAT = 1

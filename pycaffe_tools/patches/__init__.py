@@ -1,0 +1,1 @@
+"""Patch databases: which pixels become patches, drawn, balanced, written as HDF5."""
