@@ -19,7 +19,7 @@ from .nets.runtime import Weights
 from .ordering import Ordering
 from .patches.database import Database
 from .surgery import mask_features, remove_features
-from .validation import validate
+from .train.validation import validate
 
 if TYPE_CHECKING:
     from .prune import Pruner

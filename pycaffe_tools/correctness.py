@@ -7,35 +7,15 @@ they differ, and is smaller than each accuracy's own.
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
-from typing import Any, Dict, Mapping
 
 import click
-import numpy as np
 
 from .base.command import OPTIONS, run
 from .base.files import refuse_existing, refuse_inputs, require_ending, sha256, write_json
-from .nets.model import Model, open_model
-from .patches.database import Database, open_database
-from .validation import is_right, probabilities_of
-
-
-def correctness(model: Model, database: Database) -> np.ndarray:
-    """Whether each validation patch is classified right: bool, in the order of the database."""
-    return is_right(*probabilities_of(model.net(), model.load_weights(), database.val, database.val_count))
-
-
-def packed(right: np.ndarray) -> Dict[str, Any]:
-    """Right and wrong as text for JSON: eight patches a byte, in base64."""
-    return {"patches": int(right.size), "accuracy": round(float(right.mean()), 6),
-            "right": base64.b64encode(np.packbits(right).tobytes()).decode("ascii")}
-
-
-def unpacked(content: Mapping[str, Any]) -> np.ndarray:
-    """What :func:`packed` was given: bool, one a patch."""
-    octets = np.frombuffer(base64.b64decode(content["right"]), np.uint8)
-    return np.unpackbits(octets)[:content["patches"]].astype(bool)
+from .nets.model import open_model
+from .patches.database import open_database
+from .train.correctness import correctness, packed
 
 
 @click.command(context_settings=OPTIONS)

@@ -27,7 +27,7 @@ from .nets.schema import read_prototxt
 from .ordering import CRITERIA, Ordering, Sample, draw_sample, order_layer, prunable_layers
 from .patches.database import Database, open_database
 from .surgery import PRODUCTS as SURGERY_PRODUCTS, prove, remove_features, write_files
-from .validation import validate, versions
+from .train.validation import validate, versions
 
 PRUNING = "pruning.json"
 PRODUCTS = (*SURGERY_PRODUCTS, PRUNING, INFO)

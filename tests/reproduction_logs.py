@@ -6,7 +6,7 @@ import numpy as np
 
 from pycaffe_tools.nets import paper
 from pycaffe_tools.nets.schema import parse_prototxt
-from pycaffe_tools.correctness import packed
+from pycaffe_tools.train.correctness import packed
 from pycaffe_tools.nets.netgraph import NetGraph
 from pycaffe_tools.reproduction import DATA_SETS, SCALES, plan
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pycaffe_tools.correctness import cli, packed, unpacked
-from pycaffe_tools.train import train
-from pycaffe_tools.validation import is_right
+from pycaffe_tools.correctness import cli
+from pycaffe_tools.train.correctness import packed, unpacked
+from pycaffe_tools.train.training import train
+from pycaffe_tools.train.validation import is_right
 
 
 @pytest.mark.parametrize("count", [1, 8, 13])

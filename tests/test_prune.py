@@ -98,7 +98,7 @@ def test_masked_and_slim_model_are_one_function(pruned, database):
 
 
 def test_the_slim_model_can_be_retrained(pruned, database, tmp_path):
-    from pycaffe_tools.train import train
+    from pycaffe_tools.train.training import train
     retrained = train(str(pruned.directory), database.directory, tmp_path / "again", weights=pruned.directory,
                       max_iter=2)
     assert retrained.counts == pruned.counts and retrained.info["provenance"]["step"] == "retrain"
@@ -196,7 +196,7 @@ def test_a_share_of_the_parameters_is_kept_at_most(pruner, database, tmp_path):
 
 
 def test_an_accuracy_drop_is_kept(pruner, database, tmp_path):
-    from pycaffe_tools.validation import validate
+    from pycaffe_tools.train.validation import validate
     full = validate(pruner.net, pruner.weights, database).accuracy
     choice = within_accuracy_drop(pruner, 2.0, database)
     made = write_pruned(tmp_path / "out", "x", pruner, pruner.prune(choice.counts), database)

@@ -13,12 +13,12 @@ import pytest
 
 pytestmark = pytest.mark.caffe
 
-from pycaffe_tools import training_log
+from pycaffe_tools.train import log as training_log
 from pycaffe_tools.nets import paper, process as caffe_process
 from pycaffe_tools.nets.schema import read_prototxt
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.model import open_model
-from pycaffe_tools.train import train
+from pycaffe_tools.train.training import train
 
 
 @pytest.fixture(scope="module")

@@ -16,18 +16,17 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 import click
 import numpy as np
 
-from . import training_log
-from .base.command import OPTIONS, SEED, FiniteRange, run
-from .base.errors import UserError
-from .base.files import PathLike, read_json, refuse_existing, sha256, write_json, write_text
-from .base.progress import Progress
-from .nets import model, paper
-from .nets.caffemodel import read_weights
-from .nets.netgraph import NetGraph, read_net, write_net
-from .nets.process import latest_snapshot, run_caffe_train
-from .nets.runtime import check_weights
-from .nets.schema import parse_prototxt, read_prototxt, to_text
-from .patches.database import Database, lists, open_database
+from ..base.errors import UserError
+from ..base.files import PathLike, read_json, refuse_existing, sha256, write_json, write_text
+from ..base.progress import Progress
+from ..nets import model, paper
+from ..nets.caffemodel import read_weights
+from ..nets.netgraph import NetGraph, read_net, write_net
+from ..nets.process import latest_snapshot, run_caffe_train
+from ..nets.runtime import check_weights
+from ..nets.schema import parse_prototxt, read_prototxt, to_text
+from ..patches.database import Database, lists, open_database
+from . import log as training_log
 from .validation import validate, versions
 
 SNAPSHOT_PREFIX = "snapshot"
@@ -263,35 +262,3 @@ def _finish(out: Path, plan: Plan, database: Database) -> model.Model:
         pixel_size_nm=database.pixel_size_nm, counts=plan.network.counts, threshold=scores.threshold,
         validation=scores.as_dict(),
         provenance={**plan.options, "source": "Roels et al., ISBI 2017, arXiv:1810.09735", "versions": versions()})
-
-
-@click.command(context_settings=OPTIONS)
-@click.argument("network", metavar="NET")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Patch database (pycaffe_tools.patches).")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Model directory to make.")
-@click.option("--max-iter", type=click.IntRange(1, 2 ** 31 - 1), help="Iterations, instead of the committed solver's.")
-@click.option("--base-lr", type=FiniteRange(0, min_open=True), help="Initial learning rate, likewise.")
-@click.option("--weights", type=click.Path(path_type=Path),
-              help="Caffemodel or model directory to start from; selects the retraining solver.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted training; start it if there is none.")
-@click.option("--gpu", type=int, help="Number of the GPU to use, for a Caffe built for GPUs.")
-@click.option("--seed", type=SEED, default=1, help="Of the weight fillers.")
-@click.option("--tests", type=click.IntRange(1), default=5, help="Validations on the way, after the one at the start.")
-@click.option("--force", is_flag=True, help="Replace what is in the model directory.")
-def cli(network: str, data: Path, out: Path, **options: Any) -> None:
-    """Train NET with Caffe: N, N1 ... N7 of Table 1, or the folder of a pruned network.
-
-    \b
-    Train the paper's network:    train N --data data/patches --out runs/N
-    Retrain a pruned one:         train N7 --data data/patches --weights runs/N7-pruned --out runs/N7
-
-    Killed or interrupted, the same command with --resume goes on from the last snapshot.
-    """
-    made = train(network, data, out, **options)
-    validation = made.info["validation"]
-    click.echo(f"{out}: {made.name} with {100 * validation['accuracy']:.2f} % accuracy on "
-               f"{validation['patches']} validation patches, threshold {made.threshold:.3f}")
-
-
-if __name__ == "__main__":
-    run(cli, "train")

@@ -8,11 +8,11 @@ from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from .base.progress import Progress
-from .metrics import best_threshold
-from .nets.netgraph import NetGraph
-from .nets.runtime import forward_patches, import_caffe, load_net
-from .patches.database import Database, read_rows
+from ..base.progress import Progress
+from ..metrics import best_threshold
+from ..nets.netgraph import NetGraph
+from ..nets.runtime import forward_patches, import_caffe, load_net
+from ..patches.database import Database, read_rows
 
 BATCH = 100
 READ_AT_ONCE = 2000

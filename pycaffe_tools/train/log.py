@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from typing import Dict, Iterable, List, Mapping, Optional
 
-from .base.files import PathLike, atomic_file
-from .nets.process import LogEvent, LogReader
+from ..base.files import PathLike, atomic_file
+from ..nets.process import LogEvent, LogReader
 
 COLUMNS = ("iteration", "loss", "lr", "test_loss", "accuracy")
 

@@ -1,0 +1,43 @@
+"""The command ``python -m pycaffe_tools.train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..base.command import OPTIONS, SEED, FiniteRange, run
+from .training import train
+
+
+@click.command(context_settings=OPTIONS)
+@click.argument("network", metavar="NET")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Patch database (pycaffe_tools.patches).")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Model directory to make.")
+@click.option("--max-iter", type=click.IntRange(1, 2 ** 31 - 1), help="Iterations, instead of the committed solver's.")
+@click.option("--base-lr", type=FiniteRange(0, min_open=True), help="Initial learning rate, likewise.")
+@click.option("--weights", type=click.Path(path_type=Path),
+              help="Caffemodel or model directory to start from; selects the retraining solver.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted training; start it if there is none.")
+@click.option("--gpu", type=int, help="Number of the GPU to use, for a Caffe built for GPUs.")
+@click.option("--seed", type=SEED, default=1, help="Of the weight fillers.")
+@click.option("--tests", type=click.IntRange(1), default=5, help="Validations on the way, after the one at the start.")
+@click.option("--force", is_flag=True, help="Replace what is in the model directory.")
+def cli(network: str, data: Path, out: Path, **options: Any) -> None:
+    """Train NET with Caffe: N, N1 ... N7 of Table 1, or the folder of a pruned network.
+
+    \b
+    Train the paper's network:    train N --data data/patches --out runs/N
+    Retrain a pruned one:         train N7 --data data/patches --weights runs/N7-pruned --out runs/N7
+
+    Killed or interrupted, the same command with --resume goes on from the last snapshot.
+    """
+    made = train(network, data, out, **options)
+    validation = made.info["validation"]
+    click.echo(f"{out}: {made.name} with {100 * validation['accuracy']:.2f} % accuracy on "
+               f"{validation['patches']} validation patches, threshold {made.threshold:.3f}")
+
+
+if __name__ == "__main__":
+    run(cli, "train")

@@ -1,0 +1,29 @@
+"""Which validation patches a network classifies correctly, packed for JSON."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Dict, Mapping
+
+import numpy as np
+
+from ..nets.model import Model
+from ..patches.database import Database
+from .validation import is_right, probabilities_of
+
+
+def correctness(model: Model, database: Database) -> np.ndarray:
+    """Whether each validation patch is classified right: bool, in the order of the database."""
+    return is_right(*probabilities_of(model.net(), model.load_weights(), database.val, database.val_count))
+
+
+def packed(right: np.ndarray) -> Dict[str, Any]:
+    """Right and wrong as text for JSON: eight patches a byte, in base64."""
+    return {"patches": int(right.size), "accuracy": round(float(right.mean()), 6),
+            "right": base64.b64encode(np.packbits(right).tobytes()).decode("ascii")}
+
+
+def unpacked(content: Mapping[str, Any]) -> np.ndarray:
+    """What :func:`packed` was given: bool, one a patch."""
+    octets = np.frombuffer(base64.b64decode(content["right"]), np.uint8)
+    return np.unpackbits(octets)[:content["patches"]].astype(bool)
