@@ -16,7 +16,7 @@ import numpy as np
 
 from .base.command import OPTIONS, run
 from .base.files import refuse_existing, refuse_inputs, require_ending, write_json
-from .metrics import roc_auc
+from .evaluate.pixels import roc_auc
 from .nets.paper import CENTRE, PATCH_SIZE
 from .patches.database import Database, open_database, read_rows
 

@@ -7,11 +7,12 @@ import pytest
 import tifffile
 from click.testing import CliRunner
 
-from pycaffe_tools import evaluate as module
+from pycaffe_tools.evaluate import __main__ as evaluate_command
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.evaluate import evaluate, report
-from pycaffe_tools.metrics import best_threshold, confusion, roc_auc
-from pycaffe_tools.segment_metrics import ThresholdScores
+from pycaffe_tools.evaluate.__main__ import report
+from pycaffe_tools.evaluate.evaluation import evaluate
+from pycaffe_tools.evaluate.pixels import best_threshold, confusion, roc_auc
+from pycaffe_tools.evaluate.segments import ThresholdScores
 from pycaffe_tools.volumes.opening import create_volume
 
 SHAPE = (3, 40, 50)
@@ -122,7 +123,7 @@ def test_labels_without_membrane_still_have_an_accuracy(tmp_path, probability):
 def test_the_command_prints_and_writes_the_same_numbers(tmp_path, membrane, probability, labels):
     p, out = write(tmp_path / "p.tif", probability), tmp_path / "scores.json"
     arguments = [str(p), str(labels), "--rand", "--json", str(out)]
-    result = CliRunner().invoke(module.cli, arguments)
+    result = CliRunner().invoke(evaluate_command.cli, arguments)
     assert result.exit_code == 0, result.output
     content = json.loads(out.read_text())
     counts = confusion(probability >= 0.5, membrane)
@@ -130,7 +131,7 @@ def test_the_command_prints_and_writes_the_same_numbers(tmp_path, membrane, prob
     assert content["at_threshold"]["true_positive"] == counts.true_positive
     for score in (content["auc"], counts.accuracy, counts.balanced_accuracy, content["v_rand"]["score"]):
         assert f"{score:.4f}" in result.output
-    assert isinstance(CliRunner().invoke(module.cli, arguments).exception, UserError)     # exists already
+    assert isinstance(CliRunner().invoke(evaluate_command.cli, arguments).exception, UserError)     # exists already
 
 
 def test_the_commands_options_say_what_labels_mean(tmp_path):
@@ -140,7 +141,7 @@ def test_the_commands_options_say_what_labels_mean(tmp_path):
     ring[0, 7:13, 7:13] = 0
     prob = write(tmp_path / "p.tif", ring)
     inverted = write(tmp_path / "inverted.tif", 255 - filled)
-    result = CliRunner().invoke(module.cli, [str(prob), str(inverted), "--membrane-value", "0", "--labels-are",
+    result = CliRunner().invoke(evaluate_command.cli, [str(prob), str(inverted), "--membrane-value", "0", "--labels-are",
                                              "mitochondria", "--rim", "2", "--json", str(tmp_path / "scores.json")])
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "scores.json").read_text())["at_threshold"]["accuracy"] == 1
@@ -205,7 +206,7 @@ def test_a_map_of_a_crop_is_compared_with_that_part_of_the_labels(tmp_path, memb
 def test_the_numbers_never_replace_what_is_compared(tmp_path, probability, labels):
     path = write(tmp_path / "p.tif", probability)
     for target, said in (("p.tif", "ends in .json"), ("numbers.txt", "ends in .json")):
-        answer = CliRunner().invoke(module.cli, [str(path), str(labels), "--json", str(tmp_path / target), "--force"])
+        answer = CliRunner().invoke(evaluate_command.cli, [str(path), str(labels), "--json", str(tmp_path / target), "--force"])
         assert isinstance(answer.exception, UserError) and said in str(answer.exception)
 
 

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from pycaffe_tools.metrics import Confusion, ScoreHistogram, best_threshold, confusion, roc_auc
-from pycaffe_tools.segment_metrics import ThresholdScores, segments, v_info, v_rand
+from pycaffe_tools.evaluate.histogram import ScoreHistogram
+from pycaffe_tools.evaluate.pixels import Confusion, best_threshold, confusion, roc_auc
+from pycaffe_tools.evaluate.segments import ThresholdScores, segments, v_info, v_rand
 
 SCORES = np.array([0.1, 0.4, 0.35, 0.8])
 LABELS = np.array([0, 0, 1, 1])

@@ -9,7 +9,7 @@ from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from ..base.progress import Progress
-from ..metrics import best_threshold
+from ..evaluate.pixels import best_threshold
 from ..nets.netgraph import NetGraph
 from ..nets.runtime import forward_patches, import_caffe, load_net
 from ..patches.database import Database, read_rows
