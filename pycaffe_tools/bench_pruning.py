@@ -6,7 +6,7 @@ Three ways to the loss of a candidate are compared for every layer:
 
 * ``full``: a forward pass of the whole net in Caffe, what every public implementation does;
 * ``start``: ``forward(start=layer)`` in Caffe, on a stored input of the layer;
-* ``fast``: only what changes (:mod:`pycaffe_tools.incremental`).
+* ``fast``: only what changes (:mod:`pycaffe_tools.oracle.incremental`).
 
 The fast way makes the whole ordering of each layer, its preparation and its
 passes for ties included.  The other two are timed on a few candidates, since
@@ -27,12 +27,12 @@ from .base.errors import UserError
 from .base.files import write_json
 from .base.machine import Usage
 from .base.ranges import parse_size
-from .fast_oracle import FastOracle
-from .incremental import obstacle
 from .nets.netgraph import NetGraph
 from .nets.runtime import random_weights
-from .oracle import Task
-from .oracle_workers import RemotePart
+from .oracle.fast import FastOracle
+from .oracle.oracle import Task
+from .oracle.parts import RemotePart
+from .oracle.route import obstacle
 from .ordering import Sample, Weights, draw_sample, prunable_layers
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from .base.errors import UserError
 from .nets.layers import Layer
 from .nets.runtime import CaffeNet
-from .oracle import Task, scores_layer
+from .oracle.oracle import Task, scores_layer
 
 BATCH = 128
 

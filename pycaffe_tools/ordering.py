@@ -28,7 +28,7 @@ from .base.progress import Progress
 from .base.ranges import parse_size
 from .nets.netgraph import NetGraph
 from .nets.schema import to_text
-from .oracle import Oracle, Smallest, Task, without_features
+from .oracle.oracle import Oracle, Smallest, Task, without_features
 from .ordering_log import Log, Step
 
 FORMAT = 1
@@ -184,7 +184,7 @@ def order_layer(graph: NetGraph, weights: Weights, layer: str, sample: Sample, *
     task = Task(graph, masked, layer, sample.data, sample.labels)
     with Log(log, {"format": FORMAT, "layer": layer, "criterion": criterion, "plain": plain, "key": key}) as record:
         if record.loss_before is None or len(record.steps) < stop_after:
-            from .fast_oracle import open_oracle
+            from .oracle.fast import open_oracle
             oracle = open_oracle(task, plain=plain, workers=workers, max_memory=max_memory,
                                  batch_size=sample.batch_size, quiet=quiet)
             try:

@@ -6,7 +6,7 @@ from pycaffe_tools.nets.runtime import random_weights
 from pycaffe_tools.nets.schema import parse_prototxt
 from pycaffe_tools.nets.netgraph import NetGraph
 from pycaffe_tools.nets.paper import deploy_prototxt
-from pycaffe_tools.oracle import Task
+from pycaffe_tools.oracle.oracle import Task
 
 SMALL_COUNTS = {"c1": 9, "c2": 7, "c3": 6, "fc4": 11}
 

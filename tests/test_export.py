@@ -103,6 +103,7 @@ def test_the_file_says_how_its_input_is_to_be_normalised(n7, tmp_path):
 
 def test_a_wrong_export_is_found_and_not_written(n7, tmp_path, monkeypatch):
     from pycaffe_tools import export as module
+    from pycaffe_tools import export as module
     right = module.dense_model
 
     def wrong(plan, kernels, name, mirrored=None):

@@ -21,7 +21,8 @@ from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.model import finish_model
 from pycaffe_tools.nets.caffemodel import write_weights
 from pycaffe_tools.nets.netgraph import write_net
-from pycaffe_tools.oracle import PlainOracle, without_features
+from pycaffe_tools.oracle.oracle import without_features
+from pycaffe_tools.oracle.plain import PlainOracle
 from pycaffe_tools.ordering import Sample, cli, draw_sample, order_layer, prunable_layers, read_below, read_ordering
 from pycaffe_tools.ordering_log import Log, Step
 
@@ -150,7 +151,7 @@ def test_stopping_early_gives_the_beginning_of_the_order_and_more_goes_on_from_t
 def test_a_finished_order_is_read_from_the_cache_and_costs_nothing(tmp_path, monkeypatch):
     known = task("small", "c2")
     first = order(known, cache=tmp_path, removed_below={"c1": [1]})
-    monkeypatch.setattr("pycaffe_tools.fast_oracle.open_oracle", None)
+    monkeypatch.setattr("pycaffe_tools.oracle.fast.open_oracle", None)
     assert order(known, cache=tmp_path, removed_below={"c1": [1]}) == first
     with pytest.raises(TypeError):
         order(known, cache=tmp_path, removed_below={"c1": [2]})

@@ -9,7 +9,7 @@ f contributes to it, and by nothing else:
 a_f is f's map after ReLU and pooling; * is the next layer's own operation.
 Everything up to a_f is run once, in Caffe.  A candidate then costs T_f, one
 subtraction and the layers behind z_next, which run in numpy and BLAS
-(:mod:`pycaffe_tools.fast_kernels`), since Caffe's layout of the patches makes
+(:mod:`pycaffe_tools.oracle.kernels`), since Caffe's layout of the patches makes
 pooling slow.
 
 This holds where nothing but ReLU, max or average pooling, Dropout (the
@@ -26,71 +26,20 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from .base.errors import UserError
-from .fast_kernels import Terms, dense_weight, operations
-from .nets.layers import Geometry, Layer
-from .nets.netgraph import NetGraph
-from .oracle import PlainOracle, Task, runs_alone, softmax_loss
+from ..base.errors import UserError
+from ..nets.layers import Geometry, Layer
+from ..nets.netgraph import NetGraph
+from .contribution import Terms
+from .kernels import dense_weight, operations
+from .oracle import Task, softmax_loss
+from .plain import PlainOracle, runs_alone
+from .route import Route, route
 
 STAGES = 8
 """The patches are evaluated in so many parts; after each a candidate may be dropped."""
 
 # A chunk's pre-activations and its intermediate results stay in the processor's cache at about this size.
 _CHUNK_BYTES = 3 << 20
-
-
-class Route(NamedTuple):
-    """The way from a layer to the scores: what carries its maps on, the next layer with weights, and what follows."""
-
-    layer: Layer
-    carriers: List[Layer]
-    following: Layer
-    rest: List[Layer]
-
-
-def route(graph: NetGraph, name: str) -> Tuple[Optional[Route], str]:
-    """The way from a layer to the output of the net, or why it cannot be taken incrementally.
-
-    Returns
-    -------
-    The route and an empty string, or None and a sentence that names the layer in the way.
-    """
-    layer = graph.layer(name)
-    behind: List[Layer] = []
-    value = layer.outputs[0]
-    while graph.readers(value):
-        readers = graph.readers(value)
-        if len(readers) > 1:
-            return None, f"{len(readers)} layers ({', '.join(reader.name for reader in readers)}) read {value.blob!r}"
-        found = readers[0]
-        if len(found.inputs) != 1 or len(found.outputs) != 1:
-            return None, f"layer {found.name} ({found.type}) has several inputs or outputs"
-        problem = _unsupported(found)
-        value = found.outputs[0]
-        if problem or (found.type == "Softmax" and graph.readers(value)):
-            return None, f"layer {found.name}: {problem or 'a Softmax is understood at the end only'}"
-        behind.append(found)
-    parametric = [at for at, found in enumerate(behind) if found.is_parametric]
-    if not parametric:
-        return None, f"layer {name} is the output layer"
-    at = parametric[0]
-    return Route(layer, behind[:at], behind[at], [found for found in behind[at + 1:] if found.type != "Softmax"]), ""
-
-
-def obstacle(graph: NetGraph, name: str) -> Optional[str]:
-    """Why a layer's candidates cannot be evaluated incrementally, naming the layer in the way; None if they can."""
-    return route(graph, name)[1] or None
-
-
-def _unsupported(layer: Layer) -> Optional[str]:
-    if layer.type == "Pooling" and layer.pool == "STOCHASTIC":
-        return "stochastic pooling is not evaluated incrementally"
-    if layer.type == "InnerProduct":
-        options = layer.proto.inner_product_param
-        return "has an unusual axis or transposed weights" if options.axis != 1 or options.transpose else None
-    if layer.type in ("Convolution", "ReLU", "Pooling", "Dropout", "Flatten", "Softmax"):
-        return None
-    return f"layers of type {layer.type} are not evaluated incrementally"
 
 
 class _Chunk(NamedTuple):

@@ -1,6 +1,6 @@
 """The fast oracle: incremental evaluation on several processes, with the plain oracle's answers.
 
-Each process holds a share of the patches (:mod:`pycaffe_tools.incremental`);
+Each process holds a share of the patches (:mod:`pycaffe_tools.oracle.incremental`);
 the sums of their losses are added up here.  Where candidates are closer to the
 smallest loss than rounding can tell, they are decided by passes of the net
 itself, so that the order is that of the plain oracle.  Where a layer does not
@@ -14,8 +14,10 @@ from typing import Any, Dict, List, Sequence
 import click
 import numpy as np
 
-from .incremental import STAGES, Incremental, obstacle
-from .oracle import Oracle, PlainOracle, Smallest, Task, scores_layer
+from .incremental import STAGES
+from .oracle import Oracle, Smallest, Task, scores_layer
+from .parts import LocalPart, make_engine
+from .route import obstacle
 
 NEAR = 4 * float(np.finfo(np.float32).eps)
 """Candidates whose losses are relatively closer to the smallest than this, times the size of the scores, are decided
@@ -145,30 +147,6 @@ class FastOracle(Combined):
         return totals
 
 
-class LocalPart:
-    """An engine in this process, asked like one in another."""
-
-    def __init__(self, engine: Any):
-        self.engine = engine
-        self._answer: Any = None
-
-    def ask(self, method: str, *arguments: Any) -> None:
-        """Call a method of the engine."""
-        self._answer = getattr(self.engine, method)(*arguments)
-
-    def answer(self) -> Any:
-        """What the method returned."""
-        return self._answer
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
-def make_engine(task: Task, plain: bool, batch_size: int, max_memory: int, from_start: bool = False) -> Any:
-    """The engine of one part; ``from_start`` makes the plain one run the whole net for every candidate."""
-    return PlainOracle(task, batch_size, from_start) if plain else Incremental(task, batch_size, max_memory)
-
-
 def open_oracle(task: Task, *, plain: bool = False, workers: int = 2, max_memory: int = 2 << 30,
                 batch_size: int = 128, quiet: bool = False, dropping: bool = True) -> Oracle:
     """The oracle for a task: the incremental one where it holds, otherwise the plain one, saying why.
@@ -196,5 +174,5 @@ def open_oracle(task: Task, *, plain: bool = False, workers: int = 2, max_memory
 def _parts(task: Task, plain: bool, workers: int, max_memory: int, batch_size: int) -> List[Any]:
     if not workers:
         return [LocalPart(make_engine(task, plain, batch_size, max_memory))]
-    from .oracle_workers import start_parts
+    from .parts import start_parts
     return start_parts(task, plain, workers, max_memory, batch_size)

@@ -15,11 +15,13 @@ from typing import Any, BinaryIO, List
 
 import numpy as np
 
-from .base.errors import UserError
-from .base.files import PACKAGE_ROOT
-from .base.machine import blas_environment, usage
-from .nets.netgraph import NetGraph
+from ..base.errors import UserError
+from ..base.files import PACKAGE_ROOT
+from ..base.machine import blas_environment, usage
+from ..nets.netgraph import NetGraph
+from .incremental import Incremental
 from .oracle import Task
+from .plain import PlainOracle
 
 
 class RemotePart:
@@ -28,7 +30,7 @@ class RemotePart:
     Parameters
     ----------
     task : net, weights, layer and the patches of this part.
-    options : further arguments of :func:`pycaffe_tools.fast_oracle.make_engine`.
+    options : further arguments of :func:`pycaffe_tools.oracle.parts.make_engine`.
     """
 
     def __init__(self, task: Task, *options: Any):
@@ -36,7 +38,7 @@ class RemotePart:
         package_parent = str(PACKAGE_ROOT.parent)
         environment["PYTHONPATH"] = os.pathsep.join(
             [package_parent] + [path for path in [environment.get("PYTHONPATH")] if path])
-        self._process = subprocess.Popen([sys.executable, "-m", "pycaffe_tools.oracle_workers"], env=environment,
+        self._process = subprocess.Popen([sys.executable, "-m", "pycaffe_tools.oracle.parts"], env=environment,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._send(({**task._asdict(), "graph": task.graph.with_batch(1).SerializeToString()}, options))
 
@@ -85,7 +87,7 @@ def start_parts(task: Task, plain: bool, workers: int, max_memory: int, batch_si
     Parameters
     ----------
     task : with all patches.
-    plain, batch_size : see :func:`pycaffe_tools.fast_oracle.make_engine`.
+    plain, batch_size : see :func:`pycaffe_tools.oracle.parts.make_engine`.
     workers : number of processes.
     max_memory : bytes that they and this process may take together.
     """
@@ -109,8 +111,7 @@ def start_parts(task: Task, plain: bool, workers: int, max_memory: int, batch_si
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer requests until there are no more (the caller ended)."""
-    from .nets.schema import schema
-    from .fast_oracle import make_engine
+    from ..nets.schema import schema
 
     def reply(*message: Any) -> None:
         pickle.dump(message, replies, protocol=4)
@@ -134,6 +135,30 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             reply("done", None if method == "ready" else getattr(engine, method)(*arguments))
         except UserError as error:
             reply("user error", str(error))
+
+
+class LocalPart:
+    """An engine in this process, asked like one in another."""
+
+    def __init__(self, engine: Any):
+        self.engine = engine
+        self._answer: Any = None
+
+    def ask(self, method: str, *arguments: Any) -> None:
+        """Call a method of the engine."""
+        self._answer = getattr(self.engine, method)(*arguments)
+
+    def answer(self) -> Any:
+        """What the method returned."""
+        return self._answer
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def make_engine(task: Task, plain: bool, batch_size: int, max_memory: int, from_start: bool = False) -> Any:
+    """The engine of one part; ``from_start`` makes the plain one run the whole net for every candidate."""
+    return PlainOracle(task, batch_size, from_start) if plain else Incremental(task, batch_size, max_memory)
 
 
 if __name__ == "__main__":
