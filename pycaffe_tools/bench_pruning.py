@@ -33,7 +33,8 @@ from .oracle.fast import FastOracle
 from .oracle.oracle import Task
 from .oracle.parts import RemotePart
 from .oracle.route import obstacle
-from .ordering import Sample, Weights, draw_sample, prunable_layers
+from .ordering.ordering import Weights, prunable_layers
+from .ordering.sample import Sample, draw_sample
 
 
 class Plain(NamedTuple):

@@ -16,7 +16,7 @@ import click
 from .base.errors import UserError
 from .nets.netgraph import NetGraph
 from .nets.runtime import Weights
-from .ordering import Ordering
+from .ordering.ordering import Ordering
 from .patches.database import Database
 from .surgery import mask_features, remove_features
 from .train.validation import validate

@@ -16,7 +16,7 @@ from .base.command import OPTIONS, run
 from .base.errors import UserError
 from .base.files import PathLike, atomic_file, read_json, refuse_existing, require_ending
 from .base.ranges import parse_region
-from .ordering import read_ordering
+from .ordering.ordering import read_ordering
 from .volumes.overlay import overlay
 
 DPI = 130

@@ -24,7 +24,8 @@ from .nets.caffemodel import read_weights
 from .nets.model import INFO, Model, finish_model, open_model
 from .nets.netgraph import NetGraph, read_net
 from .nets.schema import read_prototxt
-from .ordering import CRITERIA, Ordering, Sample, draw_sample, order_layer, prunable_layers
+from .ordering.ordering import CRITERIA, Ordering, order_layer, prunable_layers
+from .ordering.sample import Sample, draw_sample
 from .patches.database import Database, open_database
 from .surgery import PRODUCTS as SURGERY_PRODUCTS, prove, remove_features, write_files
 from .train.validation import validate, versions
@@ -60,7 +61,7 @@ class Pruner:
     ----------
     source : the trained model.
     sample : the mini-batches that the loss is averaged over.
-    criterion, plain, workers, max_memory : see :func:`pycaffe_tools.ordering.order_layer`.
+    criterion, plain, workers, max_memory : see :func:`pycaffe_tools.ordering.ordering.order_layer`.
     cache : folder of orderings, shared by all networks that are pruned from ``source``.
     """
 
@@ -76,7 +77,7 @@ class Pruner:
 
     def order(self, layer: str, removed_below: Mapping[str, Sequence[int]],
               stop_after: Optional[int] = None) -> Ordering:
-        """Order one layer; see :func:`pycaffe_tools.ordering.order_layer`."""
+        """Order one layer; see :func:`pycaffe_tools.ordering.ordering.order_layer`."""
         return order_layer(self.net, self.weights, layer, self.sample, removed_below=removed_below,
                            stop_after=stop_after, **self._options)
 

@@ -16,7 +16,7 @@ from pycaffe_tools.oracle.incremental import Incremental
 from pycaffe_tools.oracle.route import obstacle
 from pycaffe_tools.oracle.oracle import LARGEST_LOSS, Smallest, first_of_ties, softmax_loss, without_features
 from pycaffe_tools.oracle.plain import PlainOracle
-from pycaffe_tools.ordering import prunable_layers
+from pycaffe_tools.ordering.ordering import prunable_layers
 
 from .oracle_nets import LENET, PATCHES, graph, task, trained_weights
 

@@ -16,15 +16,17 @@ caffe = pytest.importorskip("caffe")
 h5py = pytest.importorskip("h5py")
 
 from pycaffe_tools.nets.runtime import random_weights
-from pycaffe_tools.criteria import scores
+from pycaffe_tools.ordering.criteria import scores
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.model import finish_model
 from pycaffe_tools.nets.caffemodel import write_weights
 from pycaffe_tools.nets.netgraph import write_net
 from pycaffe_tools.oracle.oracle import without_features
 from pycaffe_tools.oracle.plain import PlainOracle
-from pycaffe_tools.ordering import Sample, cli, draw_sample, order_layer, prunable_layers, read_below, read_ordering
-from pycaffe_tools.ordering_log import Log, Step
+from pycaffe_tools.ordering.__main__ import cli, read_below
+from pycaffe_tools.ordering.ordering import order_layer, prunable_layers, read_ordering
+from pycaffe_tools.ordering.sample import Sample, draw_sample
+from pycaffe_tools.ordering.log import Log, Step
 
 from .oracle_nets import SMALL_COUNTS, graph, task, trained_weights
 
@@ -307,7 +309,7 @@ import sys
 sys.path.insert(0, {root!r})
 from tests.oracle_nets import task
 from tests.test_ordering import sample
-from pycaffe_tools.ordering import order_layer
+from pycaffe_tools.ordering.ordering import order_layer
 known = task("small", "fc4", patches=200)
 order_layer(known.graph, known.weights, "fc4", sample(known), workers=2, quiet=True,
             log={log!r}).write({out!r})

@@ -19,8 +19,9 @@ from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.model import finish_model, open_model
 from pycaffe_tools.nets.caffemodel import read_weights, write_weights
 from pycaffe_tools.nets.netgraph import read_net
-from pycaffe_tools.ordering import Ordering, draw_sample
-from pycaffe_tools.ordering_log import Step
+from pycaffe_tools.ordering.ordering import Ordering
+from pycaffe_tools.ordering.sample import draw_sample
+from pycaffe_tools.ordering.log import Step
 from pycaffe_tools.prune import Pruner, write_pruned
 
 COUNTS = {"c1": 6, "c2": 5, "c3": 4, "fc4": 5}

@@ -24,10 +24,10 @@ from typing import Callable, Dict, Iterator
 
 import numpy as np
 
-from .base.errors import UserError
-from .nets.layers import Layer
-from .nets.runtime import CaffeNet
-from .oracle.oracle import Task, scores_layer
+from ..base.errors import UserError
+from ..nets.layers import Layer
+from ..nets.runtime import CaffeNet
+from ..oracle.oracle import Task, scores_layer
 
 BATCH = 128
 

@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 from typing import Any, List, Mapping, NamedTuple, Optional
 
-from .base.errors import UserError
-from .base.files import PathLike
+from ..base.errors import UserError
+from ..base.files import PathLike
 
 
 class Step(NamedTuple):

@@ -1,0 +1,97 @@
+"""The command ``python -m pycaffe_tools.ordering``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import click
+
+from ..base.command import OPTIONS, SEED, run
+from ..base.errors import UserError
+from ..base.files import PathLike, read_json, refuse_existing
+from ..base.ranges import parse_size
+from .ordering import CRITERIA, Ordering, order_layer, prunable_layers
+from .sample import draw_sample
+
+
+# -- command line ----------------------------------------------------------------------------------------------
+
+def read_below(path: Optional[PathLike]) -> Dict[str, List[int]]:
+    """Removed features by layer, from a JSON file such as ``{"c1": [3, 17]}`` or from an ordering file's folder.
+
+    Raises
+    ------
+    UserError : the file is of another form.
+    """
+    if path is None:
+        return {}
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(
+            isinstance(features, list) and all(isinstance(feature, int) for feature in features)
+            for features in content.values()):
+        raise UserError(f'{path}: must hold the numbers of the removed features by layer, like {{"c1": [3, 17]}}')
+    return content
+
+
+@click.command(context_settings=OPTIONS)
+@click.argument("model_dir", type=click.Path())
+@click.option("--data", "data_dir", required=True, type=click.Path(), help="Patch database.")
+@click.option("--layer", help="Layer whose features are ordered.")
+@click.option("--all-layers", is_flag=True, help="Order every layer but the last; -o is a folder then.")
+@click.option("--below", type=click.Path(), help='JSON file of features removed in lower layers: {"c1": [3, 17]}.')
+@click.option("--batches", type=click.IntRange(1), default=20, help="Number of mini-batches.")
+@click.option("--batch-size", type=click.IntRange(1), default=128, help="Patches in a mini-batch.")
+@click.option("--seed", type=SEED, default=0, help="Seed of the draw of mini-batches (and of the criterion random).")
+@click.option("--criterion", default="loss", type=click.Choice(CRITERIA), help="What orders the features.")
+@click.option("--plain", is_flag=True, help="Run the net for every candidate, as proof of the fast way.")
+@click.option("--stop-after", type=click.IntRange(1), help="Number of features to discard; all by default.")
+@click.option("--max-memory", default="2G", help="Bound on the memory of all processes together.")
+@click.option("--workers", type=click.IntRange(1), default=2, help="Processes, one thread each.")
+@click.option("--cache", type=click.Path(), help="Folder of the logs; MODEL_DIR/orderings by default.")
+@click.option("-o", "--output", required=True, type=click.Path(), help="Ordering file (folder with --all-layers).")
+@click.option("--force", is_flag=True, help="Replace an existing ordering file.")
+def cli(model_dir, data_dir, layer, all_layers, below, batches, batch_size, seed, criterion, plain, stop_after,
+        max_memory, workers, cache, output, force):
+    """Order the features of a layer by the training loss without them (equations 2 and 3 of the paper).
+
+    \b
+    python -m pycaffe_tools.ordering runs/N --data data/epfl --layer c1 -o c1.json
+    python -m pycaffe_tools.ordering runs/N --data data/epfl --all-layers -o runs/N/figure3
+
+    With --all-layers each layer is ordered with nothing removed below it, which is the curve of network N in
+    Figure 3; with --below the features given there are removed in the layers below the one that is ordered.
+    A command that was interrupted goes on where it was when it is given again.
+    """
+    from ..nets.model import open_model
+    from ..patches.database import open_database
+    if bool(layer) == all_layers:
+        raise click.UsageError("give either --layer NAME or --all-layers")
+    model = open_model(model_dir)
+    graph, weights, removed = model.net(), model.load_weights(), read_below(below)
+    layers = prunable_layers(graph) if all_layers else [layer]
+    files = {name: Path(output) / f"{name}.json" if all_layers else Path(output) for name in layers}
+    if not all_layers:
+        refuse_existing(output, force)
+    sample = draw_sample(open_database(data_dir), batches, batch_size, seed)
+    for name in layers:
+        lower = prunable_layers(graph)[:prunable_layers(graph).index(name)] if all_layers else list(removed)
+        ordering = order_layer(
+            graph, weights, name, sample, removed_below={key: removed[key] for key in removed if key in lower},
+            criterion=criterion, plain=plain, workers=workers, max_memory=parse_size(max_memory), stop_after=stop_after,
+            cache=cache or Path(model_dir) / "orderings")
+        _keep_or_write(ordering, files[name], force)
+        click.echo(f"{files[name]}: {len(ordering.steps)} of {ordering.features} features of {name}, "
+                   f"loss {ordering.loss_before:.5f} before")
+
+
+def _keep_or_write(ordering: Ordering, path: Path, force: bool) -> None:
+    """Write an ordering file; one that an interrupted run of the same command left is the same, another is refused."""
+    if path.exists() and not force and read_json(path) != json.loads(json.dumps(ordering.as_json())):
+        raise UserError(f"{path}: exists already and is another ordering; choose another name, or say --force")
+    ordering.write(path)
+
+
+if __name__ == "__main__":
+    run(cli, "ordering")
