@@ -18,7 +18,7 @@ from .nets.netgraph import NetGraph
 from .nets.runtime import Weights
 from .ordering.ordering import Ordering
 from .patches.database import Database
-from .surgery import mask_features, remove_features
+from .surgery.surgery import mask_features, remove_features
 from .train.validation import validate
 
 if TYPE_CHECKING:

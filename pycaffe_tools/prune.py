@@ -27,7 +27,9 @@ from .nets.schema import read_prototxt
 from .ordering.ordering import CRITERIA, Ordering, order_layer, prunable_layers
 from .ordering.sample import Sample, draw_sample
 from .patches.database import Database, open_database
-from .surgery import PRODUCTS as SURGERY_PRODUCTS, prove, remove_features, write_files
+from .surgery.files import PRODUCTS as SURGERY_PRODUCTS, write_files
+from .surgery.proof import prove
+from .surgery.surgery import remove_features
 from .train.validation import validate, versions
 
 PRUNING = "pruning.json"

@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pycaffe_tools import surgery as surgery_module
+from pycaffe_tools.surgery import files
 from pycaffe_tools.nets import paper
 from pycaffe_tools.nets.runtime import load_net, random_weights
 from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt
-from pycaffe_tools.channels import propagate
+from pycaffe_tools.surgery.channels import propagate
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.caffemodel import read_weights, write_weights
 from pycaffe_tools.nets.netgraph import NetGraph, read_net, write_net
-from pycaffe_tools.surgery import (TOLERANCE, mask_features, open_deploy, prove, remove_features, slim_prototxt, verify,
-                                   write_surgery)
+from pycaffe_tools.surgery.files import open_deploy, write_surgery
+from pycaffe_tools.surgery.proof import TOLERANCE, prove, verify
+from pycaffe_tools.surgery.surgery import mask_features, remove_features, slim_prototxt
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -628,7 +629,7 @@ def test_the_training_net_must_be_that_of_the_deployed_one(trained):
     net = read_net(ROOT / "prototxt/N7/deploy.prototxt")
     surgery = remove_features(net, random_weights(net), {"c1": [0, 1]})
     with pytest.raises(UserError, match="layer c1 has 100 features in the training net and 30 in the deployed one"):
-        surgery_module.write_files(trained, surgery, read_prototxt(ROOT / "prototxt/N/train_val.prototxt"))
+        files.write_files(trained, surgery, read_prototxt(ROOT / "prototxt/N/train_val.prototxt"))
 
 
 @pytest.mark.caffe
@@ -644,17 +645,19 @@ def test_a_failed_proof_leaves_nothing(trained, monkeypatch):
 KILLED = """
 import sys, time
 from pathlib import Path
-from pycaffe_tools import surgery
-net = surgery.open_deploy(sys.argv[1])
-result = surgery.remove_features(net, surgery.read_weights(sys.argv[2]), {"a": [0, 1]})
-write = surgery.write_files
+from pycaffe_tools.nets.caffemodel import read_weights
+from pycaffe_tools.surgery import files
+from pycaffe_tools.surgery.surgery import remove_features
+net = files.open_deploy(sys.argv[1])
+result = remove_features(net, read_weights(sys.argv[2]), {"a": [0, 1]})
+write = files.write_files
 def halting(directory, *arguments):
     write(directory, *arguments)
-    (Path(directory) / surgery.SLIM_WEIGHTS).unlink()
+    (Path(directory) / files.SLIM_WEIGHTS).unlink()
     print("half", flush=True)
     time.sleep(60)
-surgery.write_files = halting
-surgery.write_surgery(sys.argv[3], result)
+files.write_files = halting
+files.write_surgery(sys.argv[3], result)
 """
 
 

@@ -1,6 +1,6 @@
 """Blobs of a net whose channels are removed: zeroed in the original shapes, or cut out.
 
-One function a form, one case a layer type; :mod:`pycaffe_tools.channels` says
+One function a form, one case a layer type; :mod:`pycaffe_tools.surgery.channels` says
 which channels, :mod:`pycaffe_tools.surgery` puts the nets together.
 """
 
@@ -10,11 +10,12 @@ from typing import Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
-from .base.errors import UserError
-from .channels import Channels, affine_axis
-from .nets.layers import Layer
-from .nets.netgraph import NetGraph
-from .nets.runtime import Weights, check_weights
+from ..base.errors import UserError
+from ..nets.layers import Layer
+from ..nets.netgraph import NetGraph
+from ..nets.runtime import Weights, check_weights
+from .channels import Channels
+from .rules import affine_axis
 
 Blobs = List[np.ndarray]
 

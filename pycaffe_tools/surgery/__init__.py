@@ -1,0 +1,1 @@
+"""Features removed from any Caffe net, and the proof that nothing else changed."""
