@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pycaffe_tools import prune
+from pycaffe_tools.prune import pruned_model as prune
 from pycaffe_tools.patches import database as patch_database
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.files import (atomic_directory, atomic_file, read_json, refuse_existing, refuse_inputs,

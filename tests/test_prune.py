@@ -13,7 +13,8 @@ import pytest
 pytestmark = pytest.mark.caffe
 
 from pycaffe_tools.nets import paper
-from pycaffe_tools.budget import counts_after, parse_counts, walk, within_accuracy_drop, within_parameters
+from pycaffe_tools.prune.__main__ import parse_counts
+from pycaffe_tools.prune.budget import counts_after, walk, within_accuracy_drop, within_parameters
 from pycaffe_tools.nets.runtime import forward_patches, load_net, random_weights
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.model import finish_model, open_model
@@ -22,7 +23,8 @@ from pycaffe_tools.nets.netgraph import read_net
 from pycaffe_tools.ordering.ordering import Ordering
 from pycaffe_tools.ordering.sample import draw_sample
 from pycaffe_tools.ordering.log import Step
-from pycaffe_tools.prune import Pruner, write_pruned
+from pycaffe_tools.prune.pruned_model import write_pruned
+from pycaffe_tools.prune.pruner import Pruner
 
 COUNTS = {"c1": 6, "c2": 5, "c3": 4, "fc4": 5}
 
@@ -150,7 +152,7 @@ def test_counts_that_cannot_be_are_refused(pruner, counts, sentence):
 
 def test_a_database_with_another_normalisation_is_refused(source, database):
     from pycaffe_tools.nets.model import Normalisation
-    from pycaffe_tools.prune import check_same_normalisation
+    from pycaffe_tools.prune.pruner import check_same_normalisation
     other = database._replace(normalisation=Normalisation(1.0, 2.0))
     check_same_normalisation(source, database)
     with pytest.raises(UserError, match="normalised"):

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, NamedTuple, Seq
 
 import click
 
-from .base.errors import UserError
-from .nets.netgraph import NetGraph
-from .nets.runtime import Weights
-from .ordering.ordering import Ordering
-from .patches.database import Database
-from .surgery.surgery import mask_features, remove_features
-from .train.validation import validate
+from ..base.errors import UserError
+from ..nets.netgraph import NetGraph
+from ..nets.runtime import Weights
+from ..ordering.ordering import Ordering
+from ..patches.database import Database
+from ..surgery.surgery import mask_features, remove_features
+from ..train.validation import validate
 
 if TYPE_CHECKING:
-    from .prune import Pruner
+    from .pruner import Pruner
 
 
 class Choice(NamedTuple):
@@ -30,23 +30,6 @@ class Choice(NamedTuple):
 
     counts: Dict[str, int]
     reason: str
-
-
-def parse_counts(text: str) -> Dict[str, int]:
-    """Counts written as ``c1=30,c2=20,c3=10,fc4=10``.
-
-    Raises
-    ------
-    UserError : not of that form.
-    """
-    try:
-        pairs = [part.split("=") for part in text.split(",")]
-        counts = {name.strip(): int(count) for name, count in pairs}
-        if len(counts) < len(pairs):
-            raise ValueError
-        return counts
-    except ValueError:
-        raise UserError(f"--counts {text}: write each layer once with its count, like c1=30,c2=20,c3=10,fc4=10") from None
 
 
 class Removal(NamedTuple):

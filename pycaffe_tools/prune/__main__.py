@@ -1,0 +1,113 @@
+"""The command ``python -m pycaffe_tools.prune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, Optional
+
+import click
+
+from ..base.command import OPTIONS, SEED, FiniteRange, run
+from ..base.errors import UserError
+from ..base.files import refuse_existing
+from ..base.ranges import parse_size
+from ..nets import paper
+from ..nets.model import Model, open_model
+from ..ordering.ordering import CRITERIA
+from ..ordering.sample import draw_sample
+from ..patches.database import Database, open_database
+from .budget import Choice, within_accuracy_drop, within_parameters
+from .pruned_model import PRODUCTS, write_pruned
+from .pruner import Pruner, check_same_normalisation
+
+
+def _choose(pruner: Pruner, network: Optional[str], counts: Optional[str], target_parameters: Optional[float],
+            max_accuracy_drop: Optional[float], database: Database) -> Choice:
+    if network is not None:
+        return Choice(paper.counts_of(network), f"{network} of Table 1")
+    if counts is not None:
+        return Choice(parse_counts(counts), "counts as given")
+    if target_parameters is not None:
+        return within_parameters(pruner, target_parameters)
+    return within_accuracy_drop(pruner, max_accuracy_drop or 0.0, database)
+
+
+@click.command(context_settings=OPTIONS)
+@click.argument("network", metavar="[NET]", required=False)
+@click.option("--from", "source", required=True, type=click.Path(path_type=Path), help="Trained model directory.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Patch database it was trained on.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Model directory to make.")
+@click.option("--counts", metavar="LIST", help="Own counts, such as c1=30,c2=20,c3=10,fc4=10, instead of NET.")
+@click.option("--target-parameters", metavar="SHARE", type=FiniteRange(0, 1, min_open=True),
+              help="Keep at most this share of the parameters, instead of NET; the orderings decide where.")
+@click.option("--max-accuracy-drop", metavar="POINTS", type=FiniteRange(0),
+              help="Prune as far as the validation accuracy before retraining drops by at most so many percentage "
+                   "points, instead of NET.")
+@click.option("--criterion", type=click.Choice(CRITERIA), default="loss", help="What orders the features.")
+@click.option("--batches", type=click.IntRange(1), default=20, help="Mini-batches of training patches for the loss.")
+@click.option("--batch-size", type=click.IntRange(1), default=128, help="Patches in each.")
+@click.option("--seed", type=SEED, default=0, help="Of the draw of the mini-batches.")
+@click.option("--plain", is_flag=True, help="Run the net for each candidate instead of what changes: slow, for proof.")
+@click.option("--full-order", is_flag=True, help="Order each layer to its end (Figure 3), not only as far as needed.")
+@click.option("--max-memory", default="2G", help="Bound for all processes together.")
+@click.option("--workers", type=click.IntRange(1), default=2, help="Processes of one thread.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder of orderings  [default: orderings in --from]")
+@click.option("--force", is_flag=True, help="Replace the model directory.")
+def cli(network: Optional[str], source: Path, data: Path, out: Path, counts: Optional[str],
+        target_parameters: Optional[float], max_accuracy_drop: Optional[float], criterion: str, batches: int,
+        batch_size: int, seed: int, plain: bool, full_order: bool, max_memory: str, workers: int,
+        cache: Optional[Path], force: bool) -> None:
+    """Prune a trained network to NET of Table 1 (N1 ... N7), to own counts, or to a budget.
+
+    \b
+    prune N7 --from runs/N --data data/patches --out runs/N7-pruned
+    prune --from runs/N --data data/patches --out runs/half --target-parameters 0.5
+
+    Every step is on disk before the next: killed, the same command goes on.
+    """
+    if sum(target is not None for target in (network, counts, target_parameters, max_accuracy_drop)) != 1:
+        raise click.UsageError("say what to prune to by exactly one of NET, --counts, --target-parameters and "
+                               "--max-accuracy-drop")
+    if out.resolve() in [path.resolve() for given in (source, data) for path in (given, *given.absolute().parents)]:
+        raise UserError(f"{out}: is or holds the model or the patches to prune from; choose another --out")
+    # Asked before the work, and again when the new folder takes its place.
+    refuse_existing(out, force, PRODUCTS)
+    trained, database = open_model(source), open_database(data)
+    check_same_normalisation(trained, database)
+    pruner = Pruner(trained, draw_sample(database, batches, batch_size, seed), criterion=criterion, plain=plain,
+                    workers=workers, max_memory=parse_size(max_memory), cache=cache)
+    choice = _choose(pruner, network, counts, target_parameters, max_accuracy_drop, database)
+    pruning = pruner.prune(choice.counts, full_order)
+    name = network or f"{trained.name}-pruned"
+    made = write_pruned(out, name, pruner, pruning, database, reason=choice.reason, force=force)
+    _report(trained, made, choice)
+
+
+def _report(before: Model, after: Model, choice: Choice) -> None:
+    parameters = [model.net().parameter_count() for model in (before, after)]
+    click.echo(f"{after.directory}: {choice.reason}; "
+               + ", ".join(f"{layer} {before.counts[layer]} -> {count}" for layer, count in after.counts.items()))
+    click.echo(f"parameters {parameters[0]:,} -> {parameters[1]:,} ({100 * (1 - parameters[1] / parameters[0]):.1f} % "
+               f"pruned); validation accuracy {100 * before.info['validation']['accuracy']:.2f} -> "
+               f"{100 * after.info['validation']['accuracy']:.2f} % before retraining")
+
+
+def parse_counts(text: str) -> Dict[str, int]:
+    """Counts written as ``c1=30,c2=20,c3=10,fc4=10``.
+
+    Raises
+    ------
+    UserError : not of that form.
+    """
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        counts = {name.strip(): int(count) for name, count in pairs}
+        if len(counts) < len(pairs):
+            raise ValueError
+        return counts
+    except ValueError:
+        raise UserError(f"--counts {text}: write each layer once with its count, like c1=30,c2=20,c3=10,fc4=10") from None
+
+
+if __name__ == "__main__":
+    run(cli, "prune")

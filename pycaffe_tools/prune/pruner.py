@@ -1,0 +1,101 @@
+"""One network being pruned: orders its layers as far as needed and removes what goes."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from ..base.errors import UserError
+from ..base.files import PathLike
+from ..nets.model import Model
+from ..nets.netgraph import NetGraph
+from ..ordering.ordering import Ordering, order_layer, prunable_layers
+from ..ordering.sample import Sample
+from ..patches.database import Database
+
+
+class Pruning(NamedTuple):
+    """Which features go, and the orderings that say so, from the bottom layer up."""
+
+    counts: Dict[str, int]
+    orderings: List[Ordering]
+
+    @property
+    def removed(self) -> Dict[str, List[int]]:
+        """Discarded features of each layer, in the order in which they went."""
+        return {ordering.layer: ordering.removed(ordering.features - self.counts[ordering.layer])
+                for ordering in self.orderings}
+
+    @property
+    def keep(self) -> Dict[str, List[int]]:
+        """Features of each layer that stay, ascending."""
+        return {ordering.layer: sorted(set(range(ordering.features)) - set(self.removed[ordering.layer]))
+                for ordering in self.orderings}
+
+
+class Pruner:
+    """Orders the layers of one trained network, on one set of mini-batches, for whatever counts are asked for.
+
+    Parameters
+    ----------
+    source : the trained model.
+    sample : the mini-batches that the loss is averaged over.
+    criterion, plain, workers, max_memory : see :func:`pycaffe_tools.ordering.ordering.order_layer`.
+    cache : folder of orderings, shared by all networks that are pruned from ``source``.
+    """
+
+    def __init__(self, source: Model, sample: Sample, *, criterion: str = "loss", plain: bool = False,
+                 workers: int = 2, max_memory: int = 2 << 30, cache: Optional[PathLike] = None):
+        self.source, self.sample = source, sample
+        self.net: NetGraph = source.net()
+        self.weights = source.load_weights()
+        self.layers = prunable_layers(self.net)
+        self.features = {name: self.net.layer(name).num_output for name in self.layers}
+        self._options = dict(criterion=criterion, plain=plain, workers=workers, max_memory=max_memory,
+                             cache=cache or source.directory / "orderings")
+
+    def order(self, layer: str, removed_below: Mapping[str, Sequence[int]],
+              stop_after: Optional[int] = None) -> Ordering:
+        """Order one layer; see :func:`pycaffe_tools.ordering.ordering.order_layer`."""
+        return order_layer(self.net, self.weights, layer, self.sample, removed_below=removed_below,
+                           stop_after=stop_after, **self._options)
+
+    def prune(self, counts: Mapping[str, int], full_order: bool = False) -> Pruning:
+        """Choose the features to discard so that ``counts`` remain, bottom-up (Section 3).
+
+        Parameters
+        ----------
+        counts : features that stay in each layer; layers not named keep all.
+        full_order : order every layer to its end, for Figure 3, not only as far as needed.
+
+        Raises
+        ------
+        UserError : an unknown layer, or a count that the layer cannot have.
+        """
+        for name, count in counts.items():
+            if not 1 <= count <= self.features.get(name, 0):
+                raise UserError(f"{name}={count}: {self.source.directory} has "
+                                + (f"{self.features[name]} features there; keep 1 to {self.features[name]}"
+                                   if name in self.features else f"no such layer; prune {', '.join(self.layers)}"))
+        wanted = {name: counts.get(name, self.features[name]) for name in self.layers}
+        removed: Dict[str, List[int]] = {}
+        orderings = []
+        for name in self.layers:
+            discard = self.features[name] - wanted[name]
+            ordering = self.order(name, removed, None if full_order else discard)
+            removed[name] = ordering.removed(discard)
+            orderings.append(ordering)
+        return Pruning(wanted, orderings)
+
+
+def check_same_normalisation(source: Model, database: Database) -> None:
+    """Refuse a patch database that was normalised otherwise than the model's own.
+
+    Raises
+    ------
+    UserError : names both.
+    """
+    if tuple(source.normalisation) != tuple(database.normalisation):
+        raise UserError(f"{database.directory}: its patches are normalised with mean and standard deviation "
+                        f"{database.normalisation.mean:.4g}, {database.normalisation.std:.4g}, but {source.directory} "
+                        f"was trained with {source.normalisation.mean:.4g}, {source.normalisation.std:.4g}; "
+                        f"use the database that the model was trained on")
