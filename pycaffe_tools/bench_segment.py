@@ -41,7 +41,7 @@ from .nets.netgraph import NetGraph
 from .nets.paper import NAMES, SLICE_SHAPE, TABLE_1, deploy_prototxt
 from .nets.runtime import random_weights
 from .nets.schema import parse_prototxt
-from .tiles import even_tile, grid
+from .segment.tiles import even_tile, grid
 
 WAYS = ("patch", "caffe", "onnxruntime", "inexact")
 _ROUNDS = 3

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pycaffe_tools import engines, memory
+from pycaffe_tools import engines
+from pycaffe_tools.segment import planning as memory
 from pycaffe_tools.nets import paper
 from pycaffe_tools.base import machine
 from pycaffe_tools.nets.schema import parse_prototxt

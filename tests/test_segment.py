@@ -16,11 +16,12 @@ from pycaffe_tools.engines import process as process_module
 from pycaffe_tools.base.command import _exit_code
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.model import open_model
-from pycaffe_tools.outputs import merge
+from pycaffe_tools.segment.outputs import merge
 from pycaffe_tools.volumes.overlay import MEMBRANE_COLOUR, overlay
-from pycaffe_tools.plausibility import sample_grey_values, warnings_of
-from pycaffe_tools.segment import cli, segment
-from pycaffe_tools.segmentation import Request, Segmentation
+from pycaffe_tools.segment.plausibility import sample_grey_values, warnings_of
+from pycaffe_tools.segment.__main__ import cli, segment
+from pycaffe_tools.segment.request import Request
+from pycaffe_tools.segment.segmentation import Segmentation
 from pycaffe_tools.volumes.pixel_size import PixelSize
 from pycaffe_tools.volumes.opening import open_volume
 

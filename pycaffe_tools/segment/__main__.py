@@ -7,11 +7,12 @@ from typing import List, Optional, Tuple
 
 import click
 
-from .base.command import OPTIONS, FiniteRange, run
-from .base.errors import UserError
-from .base.ranges import parse_size, parse_tile
+from ..base.command import OPTIONS, FiniteRange, run
+from ..base.errors import UserError
+from ..base.ranges import parse_size, parse_tile
 from .outputs import merge
-from .segmentation import Request, Segmentation, Summary
+from .request import Request
+from .segmentation import Segmentation, Summary
 
 LISTED_FAILURES = 50
 

@@ -6,9 +6,9 @@ from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from .base.errors import UserError
-from .nets.model import Model
-from .volumes.volume import Volume
+from ..base.errors import UserError
+from ..nets.model import Model
+from ..volumes.volume import Volume
 
 SAMPLED_SLICES = 3
 SAMPLED_PIXELS = 250_000

@@ -26,8 +26,8 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 
 import numpy as np
 
-from .base.errors import UserError
-from .base.files import atomic_file, read_json, write_json
+from ..base.errors import UserError
+from ..base.files import atomic_file, read_json, write_json
 
 MANIFEST = "manifest.json"
 NOT_COMPARED = ("input.path", "input.bytes", "input.modified", "made_with")

@@ -1,7 +1,7 @@
 """One segmentation, from a request to finished volumes.
 
 Slices are read when they are needed, cut into tiles, given to worker
-processes, and kept one by one beside the output (:mod:`pycaffe_tools.slice_store`);
+processes, and kept one by one beside the output (:mod:`pycaffe_tools.segment.slice_store`);
 when all are there, the output is put together.  So memory does not depend on
 the number of slices, and whatever interrupts the work, the same command goes on.
 
@@ -20,48 +20,27 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from . import __version__, engines
-from .base.errors import UserError
-from .base.files import refuse_existing, refuse_inputs
-from .base.machine import cores, peak_so_far
-from .base.progress import Progress
-from .base.ranges import Pair, parse_region, parse_slices, size_text, slice_ranges
-from .engines import engine as engine_module
-from .engines.process import Settings
-from .memory import Job, Plan, default_limit, make_plan
-from .nets.model import open_model
+from .. import __version__
+from ..base.errors import UserError
+from ..base.files import refuse_existing, refuse_inputs
+from ..base.machine import cores, peak_so_far
+from ..base.progress import Progress
+from ..base.ranges import parse_region, parse_slices, size_text, slice_ranges
+from ..engines import engine as engine_module
+from ..engines.process import Settings
+from ..nets.model import open_model
+from ..volumes.opening import create_volume, open_volume
+from ..volumes.overlay import write_overlay
+from ..volumes.paths import check_kind, split_dataset
+from ..volumes.volume import Volume
 from .outputs import MASK, PROBABILITY, assemble, exists, parts_path, read_account, write_account
+from .planning import Job, Plan, default_limit, make_plan
 from .plausibility import sample_grey_values, warnings_of
+from .pool import run_workers
+from .request import Request, _engine, _fingerprint
 from .slice_queue import SliceQueue, slices_in_memory
 from .slice_store import SliceResult, SliceStore, grey_hash, refuse_difference
 from .tiles import PaddedSlice, grid
-from .volumes.opening import create_volume, open_volume
-from .volumes.overlay import write_overlay
-from .volumes.paths import check_kind, split_dataset
-from .volumes.volume import Volume
-from .workers import run_workers
-
-
-class Request(NamedTuple):
-    """What is to be segmented and how; see ``python -m pycaffe_tools.segment --help``."""
-
-    input: str
-    out: str
-    model: str
-    slices: Optional[str] = None
-    crop: Optional[str] = None
-    axes: Optional[str] = None
-    threshold: Optional[float] = None
-    mask_out: Optional[str] = None
-    overlay_out: Optional[str] = None
-    mode: str = "dense"
-    engine: str = "auto"
-    tile: Optional[Pair] = None
-    max_memory: Optional[int] = None
-    workers: Optional[int] = None
-    dtype: str = "float32"
-    incomplete: bool = False
-    force: bool = False
 
 
 class Summary(NamedTuple):
@@ -304,19 +283,3 @@ class Segmentation:
                         lambda done: progress.update(already + done, f"{len(completed) + len(self.skipped)} of "
                                                                      f"{len(self.slices)} slices"))
         return sorted(completed), dict(sorted(failed.items()))
-
-
-def _engine(request: Request) -> str:
-    if request.mode == "patch":
-        if request.engine not in ("auto", "caffe"):
-            raise UserError(f"--mode patch: runs in Caffe, not in engine {request.engine}; leave --engine out")
-        return "patch"
-    return engines.default_name() if request.engine == "auto" else request.engine
-
-
-def _fingerprint(path: str) -> Dict[str, int]:
-    """Size and latest time of change of an input, in bytes and nanoseconds."""
-    file, _ = split_dataset(path)
-    files = [found for found in file.rglob("*") if found.is_file()] if file.is_dir() else [file]
-    stats = [found.stat() for found in files]
-    return {"bytes": sum(stat.st_size for stat in stats), "modified": max(stat.st_mtime_ns for stat in stats)}

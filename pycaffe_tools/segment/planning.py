@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Iterator, NamedTuple, Optional, Tuple
 
-from . import engines
-from .base.errors import UserError
-from .base.machine import available_memory
-from .base.ranges import Pair, size_text
-from .nets.netgraph import NetGraph
+from .. import engines
+from ..base.errors import UserError
+from ..base.machine import available_memory
+from ..base.ranges import Pair, size_text
+from ..nets.netgraph import NetGraph
 from .slice_queue import slices_in_memory
 from .tiles import even_tile, grid
 

@@ -1,6 +1,6 @@
 """Finished volumes and the account of how they were made, ``OUT.tif.json`` beside ``OUT.tif``.
 
-The account holds the manifest of :mod:`pycaffe_tools.slice_store`, the input's
+The account holds the manifest of :mod:`pycaffe_tools.segment.slice_store`, the input's
 slices with the hashes of their grey values, and the slices that failed.  By it
 a second run knows that there is nothing to do, and parts of a volume are
 merged without gaps and overlaps.
@@ -14,14 +14,14 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 
 import numpy as np
 
-from .base.errors import UserError
-from .base.files import PathLike, read_json, write_json
-from .base.progress import Progress
-from .base.ranges import parse_slices, slice_ranges
+from ..base.errors import UserError
+from ..base.files import PathLike, read_json, write_json
+from ..base.progress import Progress
+from ..base.ranges import parse_slices, slice_ranges
+from ..volumes.opening import create_volume, open_volume
+from ..volumes.paths import split_dataset
+from ..volumes.pixel_size import PixelSize
 from .slice_store import SliceStore, differences
-from .volumes.opening import create_volume, open_volume
-from .volumes.paths import split_dataset
-from .volumes.pixel_size import PixelSize
 
 FORMAT = 1
 PROBABILITY, MASK = "probability", "mask"
@@ -110,7 +110,7 @@ def merge(parts: Sequence[PathLike], out: PathLike, slices: Optional[str] = None
 
     Parameters
     ----------
-    parts : outputs of :func:`pycaffe_tools.segment.segment`, all probabilities or all masks.
+    parts : outputs of :func:`pycaffe_tools.segment.__main__.segment`, all probabilities or all masks.
     out : the volume to write.
     slices : what the parts have to make up, such as ``0:200``; all of the input's slices by default.
     force : replace ``out``.

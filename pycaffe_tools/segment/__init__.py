@@ -1,0 +1,1 @@
+"""Segmentation of whole stacks: planned, in tiles, resumable."""
