@@ -14,11 +14,12 @@ from pycaffe_tools import engines
 from pycaffe_tools.engines import engine
 from pycaffe_tools.base.command import _exit_code
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.export import TOLERANCE, check, cli, export, onnx_of, run_model
+from pycaffe_tools.export.__main__ import cli
+from pycaffe_tools.export.onnx_net import TOLERANCE, check, export, onnx_of, run_model
 from pycaffe_tools.nets.model import DEPLOY, WEIGHTS, finish_model
 from pycaffe_tools.nets.caffemodel import write_weights
 from pycaffe_tools.nets.netgraph import write_net
-from pycaffe_tools.onnx_patch import patch_model
+from pycaffe_tools.export.onnx_patch import patch_model
 
 from .conftest import ROOT
 from .dense_cases import LENET_LIKE, graph_of, lively_weights, paper_net, patchwise, random_net, reference
@@ -102,8 +103,8 @@ def test_the_file_says_how_its_input_is_to_be_normalised(n7, tmp_path):
 
 
 def test_a_wrong_export_is_found_and_not_written(n7, tmp_path, monkeypatch):
-    from pycaffe_tools import export as module
-    from pycaffe_tools import export as module
+    from pycaffe_tools.export import onnx_net as module
+    from pycaffe_tools.export import onnx_net as module
     right = module.dense_model
 
     def wrong(plan, kernels, name, mirrored=None):
@@ -138,7 +139,7 @@ def test_exporting_imports_no_caffe(n7, tmp_path):
             "sys.modules['caffe'] = None\n"          # importing it fails
             "from pycaffe_tools import engines\n"
             "engines.available = lambda: ['onnxruntime']\n"
-            "from pycaffe_tools.export import export\n"
+            "from pycaffe_tools.export.onnx_net import export\n"
             f"print(export({str(n7.directory)!r}, {str(tmp_path / 'net.onnx')!r}, dense=True).sentence())\n")
     result = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             universal_newlines=True, cwd=str(ROOT))
@@ -199,7 +200,7 @@ def test_equal_models_give_equal_packages(package, n7, tmp_path):
 
 
 def test_unknown_pixel_sizes_stay_unknown(tmp_path):
-    from pycaffe_tools.bioimageio_package import description
+    from pycaffe_tools.export.bioimageio import description
     model = make_model(tmp_path / "model", paper_net("N7"), (None, None, None))
     for axis in description(model)["inputs"][0]["axes"][2:]:
         assert "unit" not in axis and "scale" not in axis

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from pathlib import Path
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
-import click
 import numpy as np
 
-from . import engines
-from .base.command import OPTIONS, run
-from .base.errors import UserError
-from .base.files import PathLike, atomic_file, refuse_existing, require_ending
-from .dense_plan.kernels import kernels
-from .dense_plan.onnx_printer import dense_model
-from .dense_plan.plan import make_plan
-from .engines import engine
-from .nets import paper
-from .nets.model import Model, open_model
+from .. import engines
+from ..base.errors import UserError
+from ..base.files import PathLike, atomic_file, refuse_existing, require_ending
+from ..dense_plan.kernels import kernels
+from ..dense_plan.onnx_printer import dense_model
+from ..dense_plan.plan import make_plan
+from ..engines import engine
+from ..nets import paper
+from ..nets.model import Model, open_model
 from .onnx_patch import patch_model
 
 TOLERANCE = 1e-5
@@ -59,7 +56,7 @@ def onnx_of(model: Model, dense: bool, mirrored: bool = False) -> Any:
 
     Returns
     -------
-    ModelProto; see :func:`pycaffe_tools.onnx_patch.patch_model` and
+    ModelProto; see :func:`pycaffe_tools.export.onnx_patch.patch_model` and
     :func:`pycaffe_tools.dense_plan.onnx_printer.dense_model` for inputs and outputs.
     """
     _needs_onnx()
@@ -133,7 +130,7 @@ def export(directory: PathLike, out: PathLike, dense: bool = False, force: bool 
 
 def run_model(made: Any, data: np.ndarray) -> np.ndarray:
     """First output of a ModelProto with one input, in ONNX Runtime on the processor."""
-    from .engines.dense_onnx import make_session
+    from ..engines.dense_onnx import make_session
     return make_session(made, 1, {}).run(None, {made.graph.input[0].name: data})[0]
 
 
@@ -147,48 +144,3 @@ def _patch_by_patch(made: Any, grey: np.ndarray, side: int) -> np.ndarray:
 def _needs_onnx() -> None:
     if importlib.util.find_spec("onnx") is None:
         raise UserError("export: the package onnx is not installed here; run `pip install onnx onnxruntime`")
-
-
-def _describe(made: Any) -> List[str]:
-    def text(value: Any) -> str:
-        axes = [str(each.dim_param or each.dim_value) for each in value.type.tensor_type.shape.dim]
-        return f"{value.name}: {' x '.join(axes)}"
-
-    return [f"input  {text(made.graph.input[0])}", f"output {text(made.graph.output[0])}"]
-
-
-@click.command(context_settings=OPTIONS)
-@click.argument("model_dir", type=click.Path(file_okay=False))
-@click.option("-o", "--out", required=True, type=click.Path(dir_okay=False),
-              help="File to write: .onnx, or .zip with --bioimageio.")
-@click.option("--dense", is_flag=True, help="The exact dense net for images of any size, instead of the patch net.")
-@click.option("--bioimageio", is_flag=True,
-              help="A bioimage.io model package: the dense net with its description, preprocessing and test tensors.")
-@click.option("--force", is_flag=True, help="Replace an existing file.")
-def cli(model_dir: str, out: str, dense: bool, bioimageio: bool, force: bool) -> None:
-    """Write the network of MODEL_DIR as ONNX.
-
-    \b
-        python -m pycaffe_tools.export runs/N7 -o N7.onnx            batch x 1 x 32 x 32 -> batch x 2
-        python -m pycaffe_tools.export runs/N7 -o N7.onnx --dense    1 x 1 x (h+31) x (w+31) -> 1 x 1 x h x w
-        python -m pycaffe_tools.export runs/N7 -o N7.zip --bioimageio
-
-    The input is (grey - mean) / std with the model's mean and std, which stand in the file's metadata. The dense net
-    gives the patch net's probability of membrane at every pixel that has 16 pixels before and 15 after it. The
-    bioimage.io package takes raw grey values and gives an image of the same size.
-    """
-    if bioimageio:
-        from .bioimageio_package import export_package
-        result = export_package(model_dir, out, force)
-    else:
-        result = export(model_dir, out, dense, force)
-    click.echo(result.sentence())
-    if not bioimageio:
-        import onnx
-        for line in _describe(onnx.load(str(Path(out)))):
-            click.echo(line)
-    click.echo(f"wrote {out}")
-
-
-if __name__ == "__main__":
-    run(cli, "export")

@@ -18,12 +18,12 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from . import __version__
-from .base.files import PathLike, atomic_file, refuse_existing, require_ending
-from .dense_plan.onnx_printer import OPSET
-from .engines import engine
-from .export import TOLERANCE, Check, check, onnx_of, run_model
-from .nets.model import Model, open_model
+from .. import __version__
+from ..base.files import PathLike, atomic_file, refuse_existing, require_ending
+from ..dense_plan.onnx_printer import OPSET
+from ..engines import engine
+from ..nets.model import Model, open_model
+from .onnx_net import TOLERANCE, Check, check, onnx_of, run_model
 
 FORMAT_VERSION = "0.5.3"
 """Of the model description; later 0.5 readers accept it."""

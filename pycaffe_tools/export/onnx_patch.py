@@ -11,10 +11,10 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from .base.errors import UserError
-from .dense_plan.onnx_printer import IR_VERSION, OPSET
-from .nets.layers import Layer
-from .nets.netgraph import NetGraph
+from ..base.errors import UserError
+from ..dense_plan.onnx_printer import IR_VERSION, OPSET
+from ..nets.layers import Layer
+from ..nets.netgraph import NetGraph
 
 
 def patch_model(graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]], name: str) -> Any:

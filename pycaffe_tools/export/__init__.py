@@ -1,0 +1,1 @@
+"""Models for other programs: Caffe, ONNX, bioimage.io."""
