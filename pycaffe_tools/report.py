@@ -29,7 +29,8 @@ from .base.files import PathLike, write_json, write_text
 from .base.progress import duration
 from .claims import Claim
 from .nets import paper as networks
-from .plots import Curve, draw_figure_3, draw_panels
+from .plots.figure_3 import Curve, draw_figure_3
+from .plots.panels import draw_panels
 from .report_page import Block, Bullets, Heading, Listing, Paragraph, Picture, Verdict, html, markdown
 from .tables import CRITERIA, Results, all_tables, run_title, table_summary, with_spread
 

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from pycaffe_tools import plots
+from pycaffe_tools.plots import __main__ as plots_command, figure_3, panels
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.files import write_json
 
@@ -21,17 +21,17 @@ def png_size(path):
 def test_curves_of_a_pruned_model_begin_with_the_loss_before(tmp_path):
     steps = [{"feature": 1, "loss": 0.3}, {"feature": 0, "loss": 0.5}]
     write_json(tmp_path / "pruning.json", {"layers": [{"layer": "c1", "loss_before": 0.25, "steps": steps}]})
-    assert plots.read_curves("N7", tmp_path) == [plots.Curve("N7", "c1", [0.25, 0.3, 0.5])]
+    assert figure_3.read_curves("N7", tmp_path) == [figure_3.Curve("N7", "c1", [0.25, 0.3, 0.5])]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="neither ordering files nor a pruning.json"):
-        plots.read_curves("N7", tmp_path / "empty")
+        figure_3.read_curves("N7", tmp_path / "empty")
 
 
 def test_figure_3_has_its_numbers_beside_it_and_is_the_same_twice(tmp_path):
-    curves = [plots.Curve("N", "c1", [0.1, 0.2]), plots.Curve("N7", "c1", [0.1, 0.3]),
-              plots.Curve("N", "fc4", [0.1, 0.15, 0.4])]
+    curves = [figure_3.Curve("N", "c1", [0.1, 0.2]), figure_3.Curve("N7", "c1", [0.1, 0.3]),
+              figure_3.Curve("N", "fc4", [0.1, 0.15, 0.4])]
     for name in ("a", "b"):
-        plots.draw_figure_3(curves, tmp_path / f"{name}.png", tmp_path / f"{name}.csv")
+        figure_3.draw_figure_3(curves, tmp_path / f"{name}.png", tmp_path / f"{name}.csv")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with open(tmp_path / "a.csv", newline="") as stream:
         rows = list(csv.reader(stream))
@@ -47,7 +47,7 @@ def test_figure_4_has_a_row_for_each_net(tmp_path):
     sizes = []
     for count in (1, 2):
         maps = {f"net {number}": (probability, 0.5) for number in range(count)}
-        plots.draw_figure_4(raw, maps, tmp_path / "f.png")
+        panels.draw_figure_4(raw, maps, tmp_path / "f.png")
         sizes.append(png_size(tmp_path / "f.png"))
     assert sizes[0][0] == sizes[1][0] and sizes[1][1] == pytest.approx(2 * sizes[0][1], abs=2)
 
@@ -59,7 +59,7 @@ def test_steps_are_drawn_all_or_none(tmp_path):
     raw, small = str(tmp_path / "raw.tif"), str(tmp_path / "small.tif")
 
     def steps(*arguments):
-        plots.cli.main(["steps", str(tmp_path), "--data", "x", "-o", str(tmp_path / "out"), *arguments], standalone_mode=False)
+        plots_command.cli.main(["steps", str(tmp_path), "--data", "x", "-o", str(tmp_path / "out"), *arguments], standalone_mode=False)
 
     for arguments, sentence in ((["--raw", raw, "--labels", raw, "--slice", "9"], "no slice 9"),
                                 (["--raw", raw, "--labels", small], "give the labels of this stack"),
@@ -81,7 +81,7 @@ def test_figure_4_refuses_what_does_not_belong_together(tmp_path, capsys):
 
     def fig4(net, *more):
         arguments = ["fig4", "--raw", str(tmp_path / "raw.tif"), "--net", net, "-o", str(tmp_path / "f.png"), *more]
-        plots.cli.main(arguments, standalone_mode=False)
+        plots_command.cli.main(arguments, standalone_mode=False)
 
     for net, more, sentence in (("N=%s@0.5" % (tmp_path / "p.tif"), ["--slice", "9"], "no slice 9"),
                                 ("N=%s@x" % (tmp_path / "p.tif"), [], "threshold from 0 to 1"),

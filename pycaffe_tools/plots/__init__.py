@@ -1,0 +1,1 @@
+"""The paper's figures, and a picture of each step."""
