@@ -18,7 +18,7 @@ import numpy as np
 from .base.errors import UserError
 from .base.files import PathLike, read_json
 from .nets import paper as networks
-from .reproduction import same_commands
+from .reproduce.plan import same_commands
 from .train.correctness import unpacked
 
 CRITERIA = ("loss", "apoz", "l1", "random", "scratch")

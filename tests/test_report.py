@@ -13,7 +13,7 @@ from PIL import Image
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.report import figure_3_curves, figure_4_panels, rises, write_report
 from pycaffe_tools.report_page import Bullets, Heading, Listing, Paragraph, Verdict, html, markdown
-from pycaffe_tools.reproduction import plan
+from pycaffe_tools.reproduce.plan import plan
 from pycaffe_tools.tables import (Results, Table, all_tables, seeds, table_2_accuracy, table_2_cost, table_controls,
                                   with_spread)
 

@@ -14,13 +14,15 @@ import pytest
 import tifffile
 
 from pycaffe_tools.nets import paper
-from pycaffe_tools.collect import collect_plan, refuse_another_scale
+from pycaffe_tools.reproduce.collect import collect_plan, refuse_another_scale
 from pycaffe_tools.base.ranges import parse_slices
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.files import write_json
-from pycaffe_tools.reproduce import Runner, describe, table, up_to
-from pycaffe_tools.reproduction import DATA_SETS, SCALES, STAGES, Node, plan, same_commands
-from pycaffe_tools.run_store import RunStore
+from pycaffe_tools.reproduce.__main__ import describe, table, up_to
+from pycaffe_tools.reproduce.runner import Runner
+from pycaffe_tools.reproduce.catalogue import DATA_SETS, SCALES, STAGES
+from pycaffe_tools.reproduce.plan import Node, plan, same_commands
+from pycaffe_tools.reproduce.store import RunStore
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -212,7 +214,7 @@ def test_options_of_speed_alone_may_change_on_the_way():
 
 
 def test_one_store_has_one_runner(tmp_path, monkeypatch):
-    monkeypatch.setattr("pycaffe_tools.run_store.PATIENCE", 0.3)
+    monkeypatch.setattr("pycaffe_tools.reproduce.store.PATIENCE", 0.3)
     with RunStore(tmp_path, tmp_path):
         with pytest.raises(UserError, match="another reproduction is working"):
             RunStore(tmp_path, tmp_path).__enter__()

@@ -11,7 +11,7 @@ import matplotlib
 import PIL
 
 from pycaffe_tools.report import write_report
-from pycaffe_tools.reproduction import DATA_SETS
+from pycaffe_tools.reproduce.catalogue import DATA_SETS
 from pycaffe_tools.tables import Results, table_summary
 
 ROOT = Path(__file__).resolve().parent.parent

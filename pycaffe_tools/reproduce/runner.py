@@ -1,11 +1,4 @@
-"""Run the reproduction of the paper: every training, pruning, retraining and segmentation, until all are done.
-
-The plan stands in :mod:`.reproduction`, what is done in a store
-(:mod:`.run_store`), and what the report needs is collected into the results
-(:mod:`.collect`) after each run.  Every run is a child process of one of this
-package's own commands, so each can also be repeated by hand; its command stands
-in the results.
-"""
+"""Runs the nodes of a plan as child processes, those that others need first."""
 
 from __future__ import annotations
 
@@ -20,14 +13,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set
 
 import click
 
-from .base.command import OPTIONS, run
-from .base.errors import UserError
-from .base.files import PACKAGE_ROOT
-from .base.progress import duration
-from .collect import collect, collect_plan, refuse_another_scale
-from .nets.process import die_with_parent
-from .reproduction import DATA_SETS, SCALES, STAGES, Node, plan
-from .run_store import RunStore
+from ..base.files import PACKAGE_ROOT
+from ..base.progress import duration
+from ..nets.process import die_with_parent
+from .collect import collect, collect_plan
+from .plan import Node
+from .store import RunStore
 
 POLL = 0.1
 TRUST = 120.0
@@ -209,78 +200,3 @@ class Runner:
 def _last_line(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"
-
-
-def up_to(nodes: Sequence[Node], stage: str) -> List[Node]:
-    """The nodes of a stage and of those before it."""
-    return [node for node in nodes if STAGES.index(node.stage) <= STAGES.index(stage)]
-
-
-def describe(nodes: Sequence[Node], store: RunStore, processes: int) -> List[str]:
-    """The plan as lines: what each node needs, how long it may take, whether it is done."""
-    lines, left = [], 0.0
-    for node in nodes:
-        try:
-            state = "done" if store.is_done(node) else "to do"
-        except UserError:
-            state = "other"
-        left += 0 if state == "done" else node.seconds
-        needs = f"  needs {', '.join(node.needs)}" if node.needs else ""
-        lines.append(f"{state:6} {duration(node.seconds):>12}  {node.stage:8} {node.name}{needs}")
-    return lines + [f"{len(nodes)} runs; about {duration(left / processes)} on {processes} cores as fast as those "
-                    f"that the estimates were made on"]
-
-
-def table(outcome: Outcome) -> List[str]:
-    """The account that ends a call."""
-    lines = ["completed  skipped  failed  not run",
-             f"{len(outcome.completed):9d}  {len(outcome.skipped):7d}  {len(outcome.failed):6d}  "
-             f"{len(outcome.blocked):7d}"]
-    lines += [f"{name} failed: {sentence}" for name, sentence in outcome.failed.items()]
-    lines += [f"not run, since what they need failed: {', '.join(outcome.blocked)}"] if outcome.blocked else []
-    return lines
-
-
-@click.command(context_settings=OPTIONS)
-@click.argument("data_set", metavar="DATASET", type=click.Choice(list(DATA_SETS)))
-@click.option("--scale", type=click.Choice(list(SCALES)), default="small", help="How much of everything.")
-@click.option("--em", type=click.Path(path_type=Path), default=Path("data/em"), help="Folder of the stacks.")
-@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"),
-              help="Store of all runs; may lie outside the checkout.")
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"),
-              help="Gets DATASET/logs: what the report is made from.")
-@click.option("--stage", type=click.Choice(STAGES), default=STAGES[-1], help="Stop after this one.")
-@click.option("--processes", type=click.IntRange(1), default=2, help="Runs at once, one core each.")
-@click.option("--redo", is_flag=True, help="Make anew what was made by other commands.")
-@click.option("--dry-run", is_flag=True, help="Print the plan, with estimated times, and stop.")
-def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: str, processes: int, redo: bool,
-        dry_run: bool) -> int:
-    """Run the reproduction of the paper on DATASET.
-
-    \b
-    python -m pycaffe_tools.reproduce epfl --scale small --runs /scratch/runs --em data/em
-
-    Killed at any moment, the same command goes on. A run that fails stops
-    those that need it and no others. Make the report with
-    python -m pycaffe_tools.report results/DATASET.
-    """
-    whole = plan(data_set, scale)
-    nodes = up_to(whole, stage)
-    store = RunStore(runs / f"{data_set}-{scale}", em)
-    if dry_run:
-        click.echo("\n".join(describe(nodes, store, processes)))
-        return 0
-    if not (em / DATA_SETS[data_set].raw).is_file():
-        raise UserError(f"{em / DATA_SETS[data_set].raw}: there is no such stack; say where it lies with --em, "
-                        f"or make it from the public files as data/README.md says")
-    refuse_another_scale(results / data_set, scale)
-    with store:
-        runner = Runner(nodes, store, results / data_set, processes, redo, whole)
-        outcome = runner.run()
-    for line in table(outcome):
-        click.echo(line)
-    return 1 if outcome.failed or outcome.blocked else 0
-
-
-if __name__ == "__main__":
-    run(cli, "reproduce")

@@ -26,12 +26,13 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from .base.errors import UserError
-from .base.files import PACKAGE_ROOT, PathLike, read_json, sha256, write_json
-from .nets.model import open_model
-from .nets.paper import PRUNED_LAYERS
-from .patches.database import open_database
-from .reproduction import SEGMENTED, Node, same_commands
+from ..base.errors import UserError
+from ..base.files import PACKAGE_ROOT, PathLike, read_json, sha256, write_json
+from ..nets.model import open_model
+from ..nets.paper import PRUNED_LAYERS
+from ..patches.database import open_database
+from .catalogue import SEGMENTED
+from .plan import Node, same_commands
 
 PATIENCE = 5.0
 """Seconds to wait for processes that a killed runner left behind: the kernel ends them, but not at once."""
@@ -82,7 +83,7 @@ class RunStore:
         return self.root / "log" / f"{node.name}.log"
 
     def filled(self, command: Sequence[str]) -> List[str]:
-        """A command with the placeholders of :mod:`.reproduction` replaced."""
+        """A command with the placeholders of :mod:`pycaffe_tools.reproduce.plan` replaced."""
         return [part.replace("{runs}", str(self.root)).replace("{em}", str(self.em)) for part in command]
 
     def record(self, name: str) -> Optional[Dict[str, Any]]:

@@ -26,13 +26,14 @@ from typing import Any, Callable, Dict, Mapping, Sequence
 
 import numpy as np
 
-from .base.errors import UserError
-from .base.files import PathLike, read_json, write_text
-from .base.machine import processor
-from .nets.netgraph import read_net
-from .reproduction import DATA_SETS, SCALES, SEGMENTED, DataSet, Node
-from .run_store import RunStore
-from .volumes.opening import open_volume
+from ..base.errors import UserError
+from ..base.files import PathLike, read_json, write_text
+from ..base.machine import processor
+from ..nets.netgraph import read_net
+from ..volumes.opening import open_volume
+from .catalogue import DATA_SETS, SCALES, SEGMENTED, DataSet
+from .plan import Node
+from .store import RunStore
 
 
 def logs(results: PathLike) -> Path:
@@ -202,7 +203,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
-    from .base.files import atomic_file
+    from ..base.files import atomic_file
     if not path.is_file() or path.read_bytes() != content:
         with atomic_file(path) as temporary:
             temporary.write_bytes(content)
