@@ -10,9 +10,10 @@ pytest.importorskip("matplotlib")
 import matplotlib
 import PIL
 
-from pycaffe_tools.report import write_report
+from pycaffe_tools.report.__main__ import write_report
 from pycaffe_tools.reproduce.catalogue import DATA_SETS
-from pycaffe_tools.tables import Results, table_summary
+from pycaffe_tools.report.results import Results
+from pycaffe_tools.report.tables import table_summary
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/logs"))

@@ -16,176 +16,18 @@ same version of matplotlib, which draws the pictures).
 
 from __future__ import annotations
 
-from pathlib import Path
 from statistics import mean
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Tuple
 
-import click
-import numpy as np
-
+from ..base.progress import duration
+from ..nets import paper as networks
 from . import claims
-from .base.command import OPTIONS, run
-from .base.files import PathLike, write_json, write_text
-from .base.progress import duration
 from .claims import Claim
-from .nets import paper as networks
-from .plots.figure_3 import Curve, draw_figure_3
-from .plots.panels import draw_panels
-from .report_page import Block, Bullets, Heading, Listing, Paragraph, Picture, Verdict, html, markdown
-from .tables import CRITERIA, Results, all_tables, run_title, table_summary, with_spread
-
-SMALLEST = "N7"
-SHARES = (0.4, 0.5, 0.6)
-"""Shares of a layer's features, discarded, at which steepness is read."""
-
-
-# -- claims ----------------------------------------------------------------------------------------------------
-
-def judge_claims(results: Results) -> List[Claim]:
-    """The claims of the paper, then the comparisons that a reviewer asks for."""
-    trained = results.right("N", None)
-    by = {criterion: {net: found for net in results.nets if net != "N" for found in [results.right(net, criterion)] if found}
-          for criterion in CRITERIA}
-    others = {net: found for net, found in by["loss"].items() if net != SMALLEST}
-    smallest = {criterion: found.get(SMALLEST, {}) for criterion, found in by.items()}
-    found = [claims.keeps_accuracy(trained, others), claims.loses_two_points(trained, smallest["loss"])]
-    for reading, title in (("apoz", "APoZ"), ("l1", "L1")):
-        found += [claims.is_competitive(by["loss"], by[reading], title),
-                  claims.is_better(smallest["loss"], smallest[reading], title)]
-    times = {net: results.time(net) for net in ("N", SMALLEST)}
-    if all(times.values()):
-        for how in ("patch", "dense"):
-            pair = [(times[net][how]["seconds"], times[net][how]["longest"]) for net in ("N", SMALLEST)]
-            found.append(claims.is_faster(pair[0], pair[1], times["N"][how]["repetitions"], dense=how == "dense"))
-    found.append(claims.layers_differ(rises(results)))
-    like_smallest = f"none-like-{SMALLEST}"
-    as_long = like_smallest if results.iterations("N", like_smallest) else "none"
-    found += [claims.keeps_accuracy(results.right("N", "none"), others, control=True),
-              claims.loses_two_points(results.right("N", as_long), smallest["loss"], control=True)]
-    for criterion, title in (("random", f"{SMALLEST} with features chosen at random"),
-                             ("scratch", f"{SMALLEST} trained from scratch")):
-        if results.iterations(SMALLEST, criterion) is not None:
-            found.append(claims.is_better(smallest["loss"], smallest[criterion], title, control=True))
-    return sorted(found, key=lambda claim: claim.control)
-
-
-def rises(results: Results) -> Dict[float, List[Dict[str, float]]]:
-    """For each share of discarded features, and each seed, the rise of the loss by layer.
-
-    Taken from the orderings of N7, whose layers are all ordered beyond the largest share.
-    """
-    found = [orderings["layers"] for seed in results.plan["scale"]["seeds"]
-             for orderings in [results.orderings(f"{SMALLEST}-loss-s{seed}-pruned")] if orderings]
-    return {share: [{name: layer["loss"][round(share * layer["features"]) - 1] - layer["loss_before"]
-                     for name, layer in layers.items()} for layers in found] for share in SHARES}
-
-
-def _reason(claim: Claim, results: Results) -> Optional[str]:
-    """What may explain that a claim of the paper was not reproduced, from the numbers where they tell."""
-    if claim.key in ("N1-N6", "N7"):
-        like = claim.key if results.iterations("N", f"none-like-{claim.key}") else None
-        trained, again = results.accuracies("N", None), results.accuracies("N", f"none-like-{like}" if like else "none")
-        dark = results.result("darkness-main")
-        both = sorted(set(trained) & set(again))
-        if not both or dark is None:
-            return None
-        change = sum(again[seed] - trained[seed] for seed in both) / len(both)
-        text = (f"N itself, retrained without pruning for as long as {like or 'N1 to N6'}, changes by {change:+.2f} points; that much "
-                f"of a difference is the retraining's. ")
-        if claim.key == "N1-N6":
-            return text + "The controls compare with N retrained likewise."
-        reached = sum(trained.values()) / len(trained)
-        return text + (f"N reaches {reached:.2f} % here, and grey values alone {100 * dark['accuracy']:.2f} %: between them "
-                       f"there is less to lose or to win than where N was trained for longer on more slices.")
-    if claim.key.startswith("competitive"):
-        return ("A network whose features were chosen without looking at the loss starts retraining from a worse place; "
-                "with the paper's unknown, longer retraining the criteria may come closer.")
-    if claim.key == "faster":
-        return ("The paper's times are of a GPU, where small layers leave units idle; on one core the time follows the "
-                "multiplications, of which N7 has an eighth.")
-    if claim.key == "faster-dense":
-        return ("Dense evaluation shares work between neighbouring patches, most of it in the lower layers, and reads and "
-                "writes maps whose cost does not shrink with the multiplications.")
-    if claim.key == "steepness":
-        return "Where the curves are compared is arbitrary; Figure 3 shows all of them."
-    if claim.key.startswith("control-") and "scratch" in claim.key:
-        return ("Of weights of which 92 % are gone little remains to begin with. That small networks trained from scratch "
-                "keep up with pruned ones was also found by Liu et al., arXiv:1810.05270, for larger networks.")
-    return None
-
-
-def _verdict(claim: Claim, results: Results) -> Verdict:
-    numbers = "; ".join(f"{figure.name} {figure.value:.2f} ± {figure.uncertainty:.2f}"
-                        + (f" ({figure.count})" if figure.count > 1 else "") for figure in claim.figures)
-    details = [f"Rule: {claim.rule}.", f"Numbers: {numbers or 'not run'}."]
-    if claim.paper:
-        details.append("In the paper: " + "; ".join(f"{name} {value:.2f}" for name, value in claim.paper.items()) + ".")
-    if claim.cautious not in (None, claim.verdict):
-        details.append(f"This depends on the deviation that networks with one seed are given: with the largest one among the "
-                       f"networks of the claim instead of the nearest one's, it is {claim.cautious}.")
-    if claim.verdict in (claims.NOT_REPRODUCED, claims.UNDECIDED):
-        reason = _reason(claim, results)
-        details += [f"Why, presumably: {reason}"] if reason else []
-    return Verdict(claim.word, claim.text, details)
-
-
-# -- figures ---------------------------------------------------------------------------------------------------
-
-def draw_figures(results: Results) -> Dict[str, bool]:
-    """Draw Figures 3 and 4 as far as their logs are there; tells which."""
-    folder = results.folder / "figures"
-    curves = figure_3_curves(results)
-    if curves:
-        draw_figure_3(curves, folder / "figure3.png", folder / "figure3.csv")
-    panels = figure_4_panels(results)
-    if panels:
-        # A network a row with its input; without one, two networks a row.
-        columns = 3 if has_input(results) else 4
-        draw_panels(panels, folder / "figure4.png", columns)
-    licence = results.logs / "crops" / "LICENCE.txt"
-    if panels and has_input(results) and licence.is_file():
-        # Beside the picture too, which may be passed on by itself.
-        write_text(folder / "LICENCE.txt", "figure4.png, and the report that shows it, hold a micrograph:\n"
-                   + licence.read_text(encoding="utf-8"))
-    return {"figure3": bool(curves), "figure4": bool(panels)}
-
-
-def figure_3_curves(results: Results) -> List[Curve]:
-    """Loss along the orders of each network of the first seed, layer by layer."""
-    seed = results.plan["scale"]["seeds"][0]
-    sources = {"N": f"figure3-s{seed}", **{net: f"{net}-loss-s{seed}-pruned" for net in results.nets if net != "N"}}
-    found = {net: results.orderings(name) for net, name in sources.items()}
-    return [Curve(net, layer, [orderings["layers"][layer]["loss_before"], *orderings["layers"][layer]["loss"]])
-            for layer in networks.PRUNED_LAYERS for net, orderings in found.items() if orderings]
-
-
-def has_input(results: Results) -> bool:
-    """Whether the crop of the micrograph may be shown, and is there."""
-    return bool(results.plan["data_set"]["licence"]) and (results.logs / "crops" / "input.png").is_file()
-
-
-def figure_4_panels(results: Results) -> List[Tuple[str, np.ndarray]]:
-    """Input (where it may be shown), probability and mask for N, N7 by loss and N7 by sparsity."""
-    seed = results.plan["scale"]["seeds"][0]
-    runs = [f"N-s{seed}"] + [f"{SMALLEST}-{criterion}-s{seed}" for criterion in ("loss", "apoz", "l1")]
-    panels: List[Tuple[str, np.ndarray]] = []
-    for run in runs:
-        scores, crop = results.scores(run), results.logs / "crops" / f"{run}.png"
-        if scores is None or not crop.is_file():
-            continue
-        threshold = (scores.get("at_best_f1") or {"threshold": 0.5})["threshold"]
-        probability = _read_png(crop).astype(np.float32) / 255
-        if has_input(results):
-            panels.append(("input", _read_png(results.logs / "crops" / "input.png")))
-        panels += [(f"{run_title(run)}: probability", probability),
-                   (f"{run_title(run)}: membrane from {threshold:.2f}", probability >= threshold)]
-    return panels
-
-
-def _read_png(path: Path) -> np.ndarray:
-    from PIL import Image
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L"))
+from .figures import has_input
+from .markup import Block, Bullets, Heading, Listing, Paragraph, Picture
+from .results import Results
+from .tables import all_tables, with_spread
+from .verdicts import SMALLEST, _verdict
 
 
 # -- the page --------------------------------------------------------------------------------------------------
@@ -360,40 +202,3 @@ def _hashes(results: Results) -> List[str]:
     for node in results.nodes.values():
         sources.setdefault(node["code"]["sources_sha256"], []).append(node["name"])
     return lines + [f"{digest}  {len(names)} runs, such as {names[0]}" for digest, names in sorted(sources.items())]
-
-
-def write_report(folder: PathLike) -> List[Claim]:
-    """Write everything below ``results/<data set>`` and return the claims.
-
-    Raises
-    ------
-    UserError : there are no logs.
-    """
-    results = Results(folder)
-    for table in [*all_tables(results), table_summary(results)]:
-        write_text(results.folder / "tables" / f"{table.name}.csv", table.as_csv())
-        write_text(results.folder / "tables" / f"{table.name}.md", f"**{table.title}**\n\n{table.as_markdown()}\n")
-    judged = judge_claims(results)
-    write_json(results.folder / "claims.json", [claim.as_dict() for claim in judged])
-    title, page = blocks_of(results, judged, draw_figures(results))
-    write_text(results.folder / "report.html", html(title, page, results.folder))
-    write_text(results.folder / "report.md", markdown(page))
-    return judged
-
-
-@click.command(context_settings=OPTIONS)
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-def cli(folders: Tuple[Path, ...]) -> None:
-    """Write the report of each of FOLDERS from its logs.
-
-    \b
-    python -m pycaffe_tools.report results/epfl results/vnc
-    """
-    for folder in folders:
-        for claim in write_report(folder):
-            click.echo(f"{claim.word:15} {claim.text}")
-        click.echo(f"wrote {folder / 'report.html'} and {folder / 'report.md'}")
-
-
-if __name__ == "__main__":
-    run(cli, "report")

@@ -1,0 +1,1 @@
+"""The report of a reproduction, from its logs alone."""

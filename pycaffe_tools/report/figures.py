@@ -1,0 +1,75 @@
+"""The figures of a report, from the logs: Figure 3's curves, Figure 4's crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+import numpy as np
+
+from ..base.files import write_text
+from ..nets import paper as networks
+from ..plots.figure_3 import Curve, draw_figure_3
+from ..plots.panels import draw_panels
+from .results import Results
+from .tables import run_title
+from .verdicts import SMALLEST
+
+
+# -- figures ---------------------------------------------------------------------------------------------------
+
+def draw_figures(results: Results) -> Dict[str, bool]:
+    """Draw Figures 3 and 4 as far as their logs are there; tells which."""
+    folder = results.folder / "figures"
+    curves = figure_3_curves(results)
+    if curves:
+        draw_figure_3(curves, folder / "figure3.png", folder / "figure3.csv")
+    panels = figure_4_panels(results)
+    if panels:
+        # A network a row with its input; without one, two networks a row.
+        columns = 3 if has_input(results) else 4
+        draw_panels(panels, folder / "figure4.png", columns)
+    licence = results.logs / "crops" / "LICENCE.txt"
+    if panels and has_input(results) and licence.is_file():
+        # Beside the picture too, which may be passed on by itself.
+        write_text(folder / "LICENCE.txt", "figure4.png, and the report that shows it, hold a micrograph:\n"
+                   + licence.read_text(encoding="utf-8"))
+    return {"figure3": bool(curves), "figure4": bool(panels)}
+
+
+def figure_3_curves(results: Results) -> List[Curve]:
+    """Loss along the orders of each network of the first seed, layer by layer."""
+    seed = results.plan["scale"]["seeds"][0]
+    sources = {"N": f"figure3-s{seed}", **{net: f"{net}-loss-s{seed}-pruned" for net in results.nets if net != "N"}}
+    found = {net: results.orderings(name) for net, name in sources.items()}
+    return [Curve(net, layer, [orderings["layers"][layer]["loss_before"], *orderings["layers"][layer]["loss"]])
+            for layer in networks.PRUNED_LAYERS for net, orderings in found.items() if orderings]
+
+
+def has_input(results: Results) -> bool:
+    """Whether the crop of the micrograph may be shown, and is there."""
+    return bool(results.plan["data_set"]["licence"]) and (results.logs / "crops" / "input.png").is_file()
+
+
+def figure_4_panels(results: Results) -> List[Tuple[str, np.ndarray]]:
+    """Input (where it may be shown), probability and mask for N, N7 by loss and N7 by sparsity."""
+    seed = results.plan["scale"]["seeds"][0]
+    runs = [f"N-s{seed}"] + [f"{SMALLEST}-{criterion}-s{seed}" for criterion in ("loss", "apoz", "l1")]
+    panels: List[Tuple[str, np.ndarray]] = []
+    for run in runs:
+        scores, crop = results.scores(run), results.logs / "crops" / f"{run}.png"
+        if scores is None or not crop.is_file():
+            continue
+        threshold = (scores.get("at_best_f1") or {"threshold": 0.5})["threshold"]
+        probability = _read_png(crop).astype(np.float32) / 255
+        if has_input(results):
+            panels.append(("input", _read_png(results.logs / "crops" / "input.png")))
+        panels += [(f"{run_title(run)}: probability", probability),
+                   (f"{run_title(run)}: membrane from {threshold:.2f}", probability >= threshold)]
+    return panels
+
+
+def _read_png(path: Path) -> np.ndarray:
+    from PIL import Image
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L"))
