@@ -21,8 +21,8 @@ from pycaffe_tools.nets.caffemodel import write_weights
 from pycaffe_tools.nets.netgraph import write_net
 from pycaffe_tools.export.onnx_patch import patch_model
 
-from .conftest import ROOT
-from .dense_cases import LENET_LIKE, graph_of, lively_weights, paper_net, patchwise, random_net, reference
+from ..conftest import ROOT
+from ..dense_cases import LENET_LIKE, graph_of, lively_weights, paper_net, patchwise, random_net, reference
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -103,7 +103,6 @@ def test_the_file_says_how_its_input_is_to_be_normalised(n7, tmp_path):
 
 
 def test_a_wrong_export_is_found_and_not_written(n7, tmp_path, monkeypatch):
-    from pycaffe_tools.export import onnx_net as module
     from pycaffe_tools.export import onnx_net as module
     right = module.dense_model
 

@@ -18,7 +18,7 @@ from pycaffe_tools.oracle.oracle import LARGEST_LOSS, Smallest, first_of_ties, s
 from pycaffe_tools.oracle.plain import PlainOracle
 from pycaffe_tools.ordering.ordering import prunable_layers
 
-from .oracle_nets import LENET, PATCHES, graph, task, trained_weights
+from ..oracle_nets import LENET, PATCHES, graph, task, trained_weights
 
 LAYERS = [(name, layer) for name in ("small", "lenet", "varied", "wide") for layer in prunable_layers(graph(name))]
 

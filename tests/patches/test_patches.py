@@ -31,9 +31,9 @@ from pycaffe_tools.patches.sources import Pair
 from pycaffe_tools.patches.window import extract_patches, reflect_pad
 from pycaffe_tools.patches.__main__ import cli
 from pycaffe_tools.patches.making import make_database
+from ..conftest import ROOT
 
 SHAPE = (8, 40, 50)
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def numbered(shape=SHAPE, start=0):

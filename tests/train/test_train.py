@@ -19,6 +19,7 @@ from pycaffe_tools.nets.schema import read_prototxt
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.model import open_model
 from pycaffe_tools.train.training import train
+from ..conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,7 @@ def test_an_abort_of_caffe_becomes_one_sentence(database, tmp_path):
 
 def test_the_committed_solvers_run_by_hand(database, tmp_path):
     """As the README shows it: `caffe train --solver=...` from the top of a checkout, only shortened here."""
-    root = Path(__file__).resolve().parent.parent
+    root = ROOT
     for folder in ("prototxt", "solvers"):
         shutil.copytree(root / folder, tmp_path / folder)
     (tmp_path / "data").mkdir()

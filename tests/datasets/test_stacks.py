@@ -13,11 +13,12 @@ from pycaffe_tools.datasets.catalogue import files_of, known
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.reproduce.catalogue import DATA_SETS
 from pycaffe_tools.volumes.opening import open_volume
+from ..conftest import ROOT
 
 pytest.importorskip("PIL")
 tifffile = pytest.importorskip("tifffile")
 
-EM = Path(__file__).resolve().parent.parent.parent / "shared" / "em"
+EM = ROOT.parent / "shared" / "em"
 
 
 def png(pixels):

@@ -19,6 +19,7 @@ from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.volumes.pixel_size import PixelSize
 from pycaffe_tools.volumes.opening import create_volume
 from pycaffe_tools.volumes.opening import open_volume
+from ..conftest import ROOT
 
 SHAPE = (5, 37, 52)
 UNKNOWN = PixelSize()
@@ -562,7 +563,7 @@ def test_hash_is_of_the_content(tmp_path):
     assert hashed(tmp_path / "a") != hashed(tmp_path / "b")
 
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "em" / "vnc_raw.tif"
+SHARED = ROOT.parent / "shared" / "em" / "vnc_raw.tif"
 
 
 @pytest.mark.skipif(not SHARED.is_file(), reason="the shared micrographs are not here")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from .dense_cases import (LENET_LIKE, graph_of, has_clipped_windows, interpret, lively_weights, paper_net, random_net,
+from ..dense_cases import (LENET_LIKE, graph_of, has_clipped_windows, interpret, lively_weights, paper_net, random_net,
                          reference)
 from pycaffe_tools.nets import paper
 from pycaffe_tools.base.command import _exit_code

@@ -11,7 +11,7 @@ from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.oracle.oracle import Task
 from pycaffe_tools.oracle.plain import PlainOracle
 
-from .oracle_nets import graph, task
+from ..oracle_nets import graph, task
 
 # Three features look at one pixel each of a 1x4 image, with a ReLU in place; then two scores.
 HAND = """

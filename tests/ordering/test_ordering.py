@@ -28,9 +28,9 @@ from pycaffe_tools.ordering.ordering import order_layer, prunable_layers, read_o
 from pycaffe_tools.ordering.sample import Sample, draw_sample
 from pycaffe_tools.ordering.log import Log, Step
 
-from .oracle_nets import SMALL_COUNTS, graph, task, trained_weights
+from ..oracle_nets import SMALL_COUNTS, graph, task, trained_weights
+from ..conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def sample(known, batch_size=25):
@@ -108,7 +108,7 @@ def test_the_one_essential_feature_stays_to_the_end():
 
 @pytest.mark.parametrize("layer", ["c2", "fc4"])
 def test_each_step_can_be_recomputed_with_plain_pycaffe_from_the_file(layer, tmp_path):
-    from .test_oracle import by_hand
+    from ..oracle.test_oracle import by_hand
     known = task("small", layer)
     below = {"c1": [0, 4]}
     order(known, removed_below=below).write(tmp_path / "order.json")
@@ -214,7 +214,7 @@ def test_two_processes_do_not_write_one_log(tmp_path):
 
 @pytest.mark.parametrize("criterion", ["apoz", "l1", "taylor", "random"])
 def test_the_other_criteria_order_by_score_and_tell_the_loss_all_the_same(criterion):
-    from .test_oracle import by_hand
+    from ..oracle.test_oracle import by_hand
     known = task("small", "c3")
     found = order(known, criterion=criterion)
     expected = np.argsort(scores(known, criterion, 0), kind="stable").tolist()
@@ -308,7 +308,7 @@ RUN = """
 import sys
 sys.path.insert(0, {root!r})
 from tests.oracle_nets import task
-from tests.test_ordering import sample
+from tests.ordering.test_ordering import sample
 from pycaffe_tools.ordering.ordering import order_layer
 known = task("small", "fc4", patches=200)
 order_layer(known.graph, known.weights, "fc4", sample(known), workers=2, quiet=True,

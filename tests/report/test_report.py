@@ -20,7 +20,7 @@ from pycaffe_tools.report.results import Results
 from pycaffe_tools.report.tables import (Table, all_tables, seeds, table_2_accuracy, table_2_cost, table_controls,
                                          with_spread)
 
-from .reproduction_logs import write_logs
+from .logs import write_logs
 
 
 @pytest.fixture(scope="module")

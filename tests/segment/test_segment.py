@@ -25,11 +25,11 @@ from pycaffe_tools.segment.segmentation import Segmentation
 from pycaffe_tools.volumes.pixel_size import PixelSize
 from pycaffe_tools.volumes.opening import open_volume
 
-from . import segment_cases
-from .segment_cases import MODE, grey_values, make_model, write_volume
+from . import cases as segment_cases
+from .cases import MODE, grey_values, make_model, write_volume
+from ..conftest import ROOT
 
 pytestmark = segment_cases.needs_an_engine
-ROOT = Path(__file__).resolve().parent.parent
 GREY = grey_values()
 
 

@@ -8,8 +8,8 @@ from pycaffe_tools import networks
 from pycaffe_tools.nets import paper
 from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt
 from pycaffe_tools.nets.netgraph import NetGraph, read_net
+from ..conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 COMMITTED = sorted(path.relative_to(ROOT) for folder in ("prototxt", "solvers")
                    for path in (ROOT / folder).rglob("*.prototxt"))
 

@@ -14,8 +14,8 @@ from pycaffe_tools.report.__main__ import write_report
 from pycaffe_tools.reproduce.catalogue import DATA_SETS
 from pycaffe_tools.report.results import Results
 from pycaffe_tools.report.tables import table_summary
+from ..conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/logs"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LIMIT = 2_000_000

@@ -20,8 +20,8 @@ from pycaffe_tools.nets.netgraph import NetGraph, read_net, write_net
 from pycaffe_tools.surgery.files import open_deploy, write_surgery
 from pycaffe_tools.surgery.proof import TOLERANCE, prove, verify
 from pycaffe_tools.surgery.surgery import mask_features, remove_features, slim_prototxt
+from ..conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def conv(name, bottom, outputs, options="kernel_size: 3"):

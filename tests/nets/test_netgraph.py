@@ -18,8 +18,8 @@ from pycaffe_tools.nets.caffemodel import read_weights, write_weights
 from pycaffe_tools.nets.upgrade import upgraded
 from pycaffe_tools.nets.layers import pooled_length
 from pycaffe_tools.nets.netgraph import NetGraph, read_net, write_net
+from ..conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 
 # -- nets to ask Caffe about -----------------------------------------------------------------------------------
 

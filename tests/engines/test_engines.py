@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from .conftest import ROOT
-from .dense_cases import (LATE_CLIPS, LENET_LIKE, TOLERANCE, graph_of, lively_weights, paper_net, random_net, reference)
+from ..conftest import ROOT
+from ..dense_cases import (LATE_CLIPS, LENET_LIKE, TOLERANCE, graph_of, lively_weights, paper_net, random_net, reference)
 from pycaffe_tools import engines
 from pycaffe_tools.engines import engine as engine_module
 from pycaffe_tools.nets import paper

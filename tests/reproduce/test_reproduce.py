@@ -23,8 +23,8 @@ from pycaffe_tools.reproduce.runner import Runner
 from pycaffe_tools.reproduce.catalogue import DATA_SETS, SCALES, STAGES
 from pycaffe_tools.reproduce.plan import Node, plan, same_commands
 from pycaffe_tools.reproduce.store import RunStore
+from ..conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 
 
 # -- the plan --------------------------------------------------------------------------------------------------
