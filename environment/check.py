@@ -38,7 +38,8 @@ def main():
         return 2
     if "--summary" in sys.argv:
         print("Caffe %s, Python %s, numpy %s, protobuf %s, onnxruntime %s" % (
-            getattr(caffe, "__version__", "?"), sys.version.split()[0], versions["numpy"], versions["google.protobuf"], versions["onnxruntime"]))
+            getattr(caffe, "__version__", "?"), sys.version.split()[0], versions["numpy"], versions["google.protobuf"],
+            versions["onnxruntime"]))
     return 0
 
 

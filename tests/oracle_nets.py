@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from pycaffe_tools.nets.runtime import random_weights
-from pycaffe_tools.nets.schema import parse_prototxt
 from pycaffe_tools.nets.netgraph import NetGraph
 from pycaffe_tools.nets.paper import deploy_prototxt
+from pycaffe_tools.nets.runtime import random_weights
+from pycaffe_tools.nets.schema import parse_prototxt
 from pycaffe_tools.oracle.oracle import Task
 
 SMALL_COUNTS = {"c1": 9, "c2": 7, "c3": 6, "fc4": 11}
@@ -88,9 +88,11 @@ def task(name, layer, seed=0, patches=PATCHES, weights=None):
 
 def trained_weights(net, data, labels, iterations=35):
     """Weights after a short real training in Caffe on the given patches, the first batch of them in every iteration."""
-    import caffe
     from pathlib import Path
     from tempfile import TemporaryDirectory
+
+    import caffe
+
     from pycaffe_tools.nets.schema import to_text
     proto = net.with_batch(len(data))
     del proto.layer[-1]

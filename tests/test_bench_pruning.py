@@ -4,8 +4,8 @@ import pytest
 
 caffe = pytest.importorskip("caffe")
 
-from pycaffe_tools.bench_pruning import Fast, Plain, Row, as_json, measure, table
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.bench_pruning import Fast, Plain, Row, as_json, measure, table
 from pycaffe_tools.ordering.sample import Sample
 
 from .oracle_nets import LENET, task

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from pycaffe_tools import engines
-from pycaffe_tools.bench_segment import cli
 from pycaffe_tools.base.command import _exit_code
+from pycaffe_tools.bench_segment import cli
 
 INSTALLED = engines.available()
 

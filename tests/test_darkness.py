@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from pycaffe_tools import timing
-from pycaffe_tools.nets import paper
 from pycaffe_tools.darkness import best_dark_threshold, darkness, weights_around_centre
+from pycaffe_tools.nets import paper
 
 
 def test_the_threshold_separates_what_can_be_separated():
@@ -54,10 +54,10 @@ def test_on_a_database_it_is_better_than_chance_and_repeatable(database):
 
 @pytest.mark.caffe
 def test_times_are_scaled_to_the_papers_slice(tmp_path, monkeypatch):
-    from pycaffe_tools.nets.runtime import random_weights
+    from pycaffe_tools.nets.caffemodel import write_weights
     from pycaffe_tools.nets.model import finish_model
     from pycaffe_tools.nets.netgraph import read_net
-    from pycaffe_tools.nets.caffemodel import write_weights
+    from pycaffe_tools.nets.runtime import random_weights
     folder, counts = tmp_path / "small", {"c1": 2, "c2": 2, "c3": 2, "fc4": 2}
     folder.mkdir()
     (folder / "deploy.prototxt").write_text(paper.deploy_prototxt(counts, "small"))

@@ -49,7 +49,7 @@ class Progress:
                                           show_eta=False, item_show_func=lambda note: note)
             self._bar.__enter__()
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *exception) -> None:

@@ -56,7 +56,7 @@ class Worker:
     def __init__(self, settings: Settings):
         parent, child = socket.socketpair()
         self._log = tempfile.TemporaryFile()
-        environment = dict(os.environ, PYTHONUNBUFFERED="1", **{name: "1" for name in THREAD_VARIABLES})
+        environment = dict(os.environ, PYTHONUNBUFFERED="1", **dict.fromkeys(THREAD_VARIABLES, "1"))
         # The package may be imported from a checkout, which the child does not look into by itself.
         package_root = str(PACKAGE_ROOT.parent)
         environment["PYTHONPATH"] = os.pathsep.join(
@@ -125,8 +125,8 @@ def serve(connection: Connection) -> None:
     """What a worker process does: an engine from the first message, then a tile in, a tile out until the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)    # Ctrl-C reaches the parent too, which ends its workers
     from .. import engines
-    from ..nets.model import Normalisation
     from ..nets.caffemodel import read_weights
+    from ..nets.model import Normalisation
     from ..nets.netgraph import read_net
 
     try:

@@ -27,7 +27,7 @@ class Confusion(NamedTuple):
     false_negative: float
     true_negative: float
 
-    def plus(self, other: "Confusion") -> "Confusion":
+    def plus(self, other: Confusion) -> Confusion:
         """The counts of both together; scores of a volume come from its summed counts."""
         return Confusion(*(a + b for a, b in zip(self, other)))
 

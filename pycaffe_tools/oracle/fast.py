@@ -135,7 +135,7 @@ class FastOracle(Combined):
 
     def _decided(self, features: List[int], totals: np.ndarray) -> np.ndarray:
         """The totals, those that are too close to the smallest replaced by what passes of the net give."""
-        near = [place for place in np.flatnonzero(totals <= totals.min() * (1 + self._near))]
+        near = list(np.flatnonzero(totals <= totals.min() * (1 + self._near)))
         # Dead features change nothing at all: their losses are one number.
         dead = [place for place in near if features[place] in self._dead]
         different = [place for place in near if place not in dead] + dead[:1]

@@ -164,7 +164,7 @@ class Incremental:
     def scale(self) -> float:
         """Size of the scores: the mean over the patches of the largest absolute score."""
         total = 0.0
-        for number, chunk in enumerate(self._chunks):
+        for _number, chunk in enumerate(self._chunks):
             np.copyto(self._work(chunk), chunk.rounded)
             scores = self._scores(self._work(chunk), chunk.labels.size)
             total += float(np.abs(scores).max(axis=0).sum())

@@ -144,7 +144,7 @@ class Oracle:
         """Discard a feature for good."""
         self.features.remove(feature)
 
-    def smallest(self) -> "Smallest":
+    def smallest(self) -> Smallest:
         """The feature whose removal gives the smallest loss (equation 3)."""
         losses = self.losses(self.features)
         return Smallest.of(self.features, losses)
@@ -165,7 +165,7 @@ class Smallest(NamedTuple):
     margin: Optional[float]
 
     @classmethod
-    def of(cls, features: Sequence[int], losses: Sequence[float]) -> "Smallest":
+    def of(cls, features: Sequence[int], losses: Sequence[float]) -> Smallest:
         """Choose among features with these losses."""
         known = {feature: float(loss) for feature, loss in zip(features, losses)}
         chosen = first_of_ties(list(known), list(known.values()))

@@ -58,7 +58,7 @@ class Log:
         self.steps: List[Step] = []
         self._file: Any = None
 
-    def __enter__(self) -> "Log":
+    def __enter__(self) -> Log:
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "a+b")

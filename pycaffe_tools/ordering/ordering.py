@@ -191,7 +191,7 @@ def _discard(oracle: Oracle, choose: Chooser, record: Log, stop_after: int, labe
         record.begin(oracle.loss())
     total = len(oracle.features) + len(record.steps)
     # Work is counted in candidates: a step costs as many as features are left.
-    work = [remaining_before for remaining_before in range(total, total - stop_after, -1)]
+    work = list(range(total, total - stop_after, -1))
     done = sum(work[:len(record.steps)])
     with Progress(sum(work), label or "", already=done, stream=None if label else open(os.devnull, "w")) as progress:
         while len(record.steps) < stop_after:

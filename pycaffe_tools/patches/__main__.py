@@ -10,7 +10,6 @@ from ..base.command import OPTIONS, SEED, FiniteRange, run
 from .making import RIM, SHARD_PATCHES, make_database
 from .sources import Pair
 
-
 # The command
 
 def _per_pair(option: str, values: Sequence[str], count: int) -> List[Optional[str]]:

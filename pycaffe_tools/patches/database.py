@@ -40,7 +40,7 @@ class ShardWriter:
         self._folder = folder
         self._stack = ExitStack()
 
-    def __enter__(self) -> "ShardWriter":
+    def __enter__(self) -> ShardWriter:
         import h5py
 
         for file, rows in zip(self.files, self.rows):

@@ -15,7 +15,6 @@ from .figure_3 import draw_figure_3, read_curves
 from .panels import draw_figure_4
 from .steps import STEPS, _read_slice, draw_steps
 
-
 # -- command line ------------------------------------------------------------------------------------------------
 
 @click.group(context_settings=OPTIONS)

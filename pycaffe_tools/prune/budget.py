@@ -68,7 +68,7 @@ def parameters_at(net: NetGraph, weights: Weights, counts: Mapping[str, int]) ->
     return NetGraph(remove_features(net, weights, keep).slim_proto).parameter_count()
 
 
-def within_parameters(pruner: "Pruner", share: float) -> Choice:
+def within_parameters(pruner: Pruner, share: float) -> Choice:
     """The shortest walk after which at most ``share`` of the parameters stay.
 
     Raises
@@ -90,7 +90,7 @@ def within_parameters(pruner: "Pruner", share: float) -> Choice:
                   f"{100 * kept(steps):.1f} % of the parameters, at most {100 * share:g} % asked for: {_cheapest(removals, steps)}")
 
 
-def within_accuracy_drop(pruner: "Pruner", points: float, database: Database) -> Choice:
+def within_accuracy_drop(pruner: Pruner, points: float, database: Database) -> Choice:
     """The longest walk found whose pruned network, not retrained, loses at most ``points`` of accuracy.
 
     The accuracy on the validation patches is measured on networks pruned

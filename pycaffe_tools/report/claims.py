@@ -138,8 +138,8 @@ def differences(first: Mapping[str, Right], second: Mapping[str, Right], cautiou
 UNCERTAINTY = ("The uncertainty of a difference of accuracies is, added in squares, its standard deviation over the seeds "
                "(the same seed in both networks) and its standard error from the validation patches on which the two "
                "networks differ. A network with one seed gets the standard deviation of the nearest one of Table 1 that "
-               "has several (N6 for N1 to N5); where all have one seed the patches alone count. Patches of one slice resemble each other, so the "
-               "real uncertainty is larger.")
+               "has several (N6 for N1 to N5); where all have one seed the patches alone count. Patches of one slice "
+               "resemble each other, so the real uncertainty is larger.")
 """How accuracies get their uncertainty, for readers."""
 
 
@@ -173,7 +173,7 @@ AGAIN = "N with the same retraining"
 
 def keeps_accuracy(reference: Right, nets: Mapping[str, Right], *, control: bool = False) -> Claim:
     """N1 to N6 lose at most 0.3 points ("at the cost of at most 0.3% accuracy"), rounded to a tenth."""
-    figures, cautious = (differences({name: reference for name in nets}, nets, careful) for careful in (False, True))
+    figures, cautious = (differences(dict.fromkeys(nets, reference), nets, careful) for careful in (False, True))
     against = AGAIN if control else "N"
     return Claim("N1-N6-control" if control else "N1-N6",
                  f"N1 to N6 lose at most {KEPT_LIMIT} points of accuracy against {against}{_only(figures, 6)}",

@@ -15,7 +15,6 @@ from .results import Results
 from .tables import run_title
 from .verdicts import SMALLEST
 
-
 # -- figures ---------------------------------------------------------------------------------------------------
 
 def draw_figures(results: Results) -> Dict[str, bool]:

@@ -29,7 +29,6 @@ from .results import Results
 from .tables import all_tables, with_spread
 from .verdicts import SMALLEST, _verdict
 
-
 # -- the page --------------------------------------------------------------------------------------------------
 
 def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) -> Tuple[str, List[Block]]:

@@ -47,7 +47,7 @@ class _Running:
         self._stream = open(store.log(node), "ab")
         self._process = self._begin()
 
-    def _begin(self) -> "subprocess.Popen[bytes]":
+    def _begin(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", *_module(self.store.filled(self.node.commands[self.step]))]
         package = str(PACKAGE_ROOT.parent)
         environment = dict(os.environ, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1",

@@ -51,7 +51,7 @@ class RunStore:
         self.root, self.em = Path(root).absolute(), Path(em).absolute()
         self._lock: Any = None
 
-    def __enter__(self) -> "RunStore":
+    def __enter__(self) -> RunStore:
         self.root.mkdir(parents=True, exist_ok=True)
         self._lock = open(self.root / "lock", "w")
         deadline = time.monotonic() + PATIENCE

@@ -57,7 +57,7 @@ def run_workers(queue: SliceQueue, settings: Settings, count: int, report: Calla
                         deaths += 1
                         if deaths >= DEATHS_IN_A_ROW:
                             raise UserError(f"segmenting: {death}, and so did the {deaths - 1} before it; what is "
-                                            f"finished is kept, run the same command again when that is put right")
+                                            f"finished is kept, run the same command again when that is put right") from death
                         worker.close()
                         worker = start()
                         if attempt == 2:

@@ -128,7 +128,7 @@ class SliceStore:
             os.close(self._lock)
             self._lock = None
 
-    def __enter__(self) -> "SliceStore":
+    def __enter__(self) -> SliceStore:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from ..base.errors import UserError
 from ..nets.layers import Layer, Value
 from ..nets.netgraph import NetGraph
-from .rules import PRUNABLE_TYPES, _RULES, _Obstacle, _is_depthwise, _not_understood
+from .rules import _RULES, PRUNABLE_TYPES, _is_depthwise, _not_understood, _Obstacle
 
 
 class Removed(NamedTuple):

@@ -14,13 +14,13 @@ from ..base.files import PathLike, refuse_existing
 from .hdf5 import _open_hdf5
 from .ome_zarr import _is_zarr, _open_zarr
 from .paths import _kind, split_dataset
-from .pixel_size import PixelSize
+from .pixel_size import UNKNOWN_PIXEL_SIZE, PixelSize
 from .slice_folder import _open_folder, _open_images
 from .tiff import _of_tiff
 from .volume import Volume, VolumeWriter, _disk_error
 
 
-def create_volume(path: PathLike, shape: Sequence[int], dtype: Any, pixel_size: PixelSize = PixelSize(),
+def create_volume(path: PathLike, shape: Sequence[int], dtype: Any, pixel_size: PixelSize = UNKNOWN_PIXEL_SIZE,
                   description: str = "", force: bool = False) -> VolumeWriter:
     """Create a volume that is written slice by slice.
 

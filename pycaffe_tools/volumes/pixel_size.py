@@ -50,6 +50,9 @@ class PixelSize(NamedTuple):
         return all(size is not None for size in self)
 
 
+UNKNOWN_PIXEL_SIZE = PixelSize()
+
+
 def to_nm(length: Any, unit: Optional[str]) -> Optional[float]:
     """``length`` in ``unit`` as nm; None if the length is not positive and finite or the unit is unknown."""
     try:

@@ -90,7 +90,7 @@ class Volume:
         """Close the file; reading is not possible any more."""
         self._close()
 
-    def __enter__(self) -> "Volume":
+    def __enter__(self) -> Volume:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -132,7 +132,7 @@ class VolumeWriter:
         """Give up: remove what has been written."""
         self.__exit__(UserError, UserError("discarded"), None)
 
-    def __enter__(self) -> "VolumeWriter":
+    def __enter__(self) -> VolumeWriter:
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:

@@ -10,12 +10,11 @@ import click
 import pytest
 
 import pycaffe_tools
-
-from pycaffe_tools.base import command as commandline
 from pycaffe_tools.__main__ import COMMANDS
-from pycaffe_tools.base.ranges import parse_size, parse_slices
+from pycaffe_tools.base import command as commandline
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.progress import Progress, duration
+from pycaffe_tools.base.ranges import parse_size, parse_slices
 
 
 @pytest.mark.parametrize("text, slices", [

@@ -6,11 +6,19 @@ import sys
 
 import pytest
 
-from pycaffe_tools.prune import pruned_model as prune
-from pycaffe_tools.patches import database as patch_database
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.base.files import (atomic_directory, atomic_file, read_json, refuse_existing, refuse_inputs,
-                                      require_ending, sha256, write_json)
+from pycaffe_tools.base.files import (
+    atomic_directory,
+    atomic_file,
+    read_json,
+    refuse_existing,
+    refuse_inputs,
+    require_ending,
+    sha256,
+    write_json,
+)
+from pycaffe_tools.patches import database as patch_database
+from pycaffe_tools.prune import pruned_model as prune
 
 DEAD = subprocess.Popen([sys.executable, "-c", ""])
 DEAD.wait()
@@ -22,7 +30,7 @@ def test_a_failed_block_leaves_the_old_file(tmp_path):
     with pytest.raises(ZeroDivisionError):
         with atomic_file(target) as temporary:
             temporary.write_text("half")
-            1 / 0
+            raise ZeroDivisionError
     assert target.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
 
 
@@ -47,7 +55,7 @@ def test_a_folder_appears_whole_and_replaces_only_when_forced(tmp_path):
             pass
     with pytest.raises(ZeroDivisionError):
         with atomic_directory(tmp_path / "out", force=True):
-            1 / 0
+            raise ZeroDivisionError
     assert (tmp_path / "out" / "a").read_text() == "1"
     with atomic_directory(tmp_path / "out", force=True) as folder:
         (folder / "a").write_text("2")

@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from click.testing import CliRunner
 
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.datasets import __main__ as datasets_command, download as download_module
 from pycaffe_tools.datasets.catalogue import files_of, known
 from pycaffe_tools.datasets.download import download, fetch
-from pycaffe_tools.base.errors import UserError
 
 CONTENT = bytes(range(256)) * 4000      # about a megabyte
 HASH = hashlib.sha256(CONTENT).hexdigest()

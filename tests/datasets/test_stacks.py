@@ -3,16 +3,16 @@
 import hashlib
 import io
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pycaffe_tools.datasets.stacks import build_stacks
-from pycaffe_tools.datasets.catalogue import files_of, known
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.datasets.catalogue import files_of, known
+from pycaffe_tools.datasets.stacks import build_stacks
 from pycaffe_tools.reproduce.catalogue import DATA_SETS
 from pycaffe_tools.volumes.opening import open_volume
+
 from ..conftest import ROOT
 
 pytest.importorskip("PIL")

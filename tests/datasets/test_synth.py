@@ -5,10 +5,10 @@ import pytest
 from click.testing import CliRunner
 
 from pycaffe_tools import synth
-from pycaffe_tools.datasets import scene
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.evaluate.pixels import roc_auc
+from pycaffe_tools.datasets import scene
 from pycaffe_tools.datasets.tissue import Cells, Waves
+from pycaffe_tools.evaluate.pixels import roc_auc
 from pycaffe_tools.volumes.opening import open_volume
 
 FILES = ("raw.tif", "membranes.tif", "mitochondria.tif")

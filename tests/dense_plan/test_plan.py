@@ -3,16 +3,25 @@
 import numpy as np
 import pytest
 
-from ..dense_cases import (LENET_LIKE, graph_of, has_clipped_windows, interpret, lively_weights, paper_net, random_net,
-                         reference)
-from pycaffe_tools.nets import paper
 from pycaffe_tools.base.command import _exit_code
+from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.dense import cli
 from pycaffe_tools.dense_plan.plan import make_plan
 from pycaffe_tools.dense_plan.steps import Combine, Convolve
-from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.nets import paper
 from pycaffe_tools.nets.caffemodel import write_weights
 from pycaffe_tools.nets.netgraph import write_net
+
+from ..dense_cases import (
+    LENET_LIKE,
+    graph_of,
+    has_clipped_windows,
+    interpret,
+    lively_weights,
+    paper_net,
+    random_net,
+    reference,
+)
 
 SEEDS = range(40)
 

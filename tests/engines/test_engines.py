@@ -6,19 +6,21 @@ import sys
 import numpy as np
 import pytest
 
-from ..conftest import ROOT
-from ..dense_cases import (LATE_CLIPS, LENET_LIKE, TOLERANCE, graph_of, lively_weights, paper_net, random_net, reference)
 from pycaffe_tools import engines
+from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.dense_plan.plan import make_plan
 from pycaffe_tools.engines import engine as engine_module
 from pycaffe_tools.nets import paper
-from pycaffe_tools.dense_plan.plan import make_plan
-from pycaffe_tools.base.errors import UserError
+
+from ..conftest import ROOT
+from ..dense_cases import LATE_CLIPS, LENET_LIKE, TOLERANCE, graph_of, lively_weights, paper_net, random_net, reference
 
 INSTALLED = engines.available()
 DENSE = [pytest.param(name, marks=pytest.mark.skipif(name not in INSTALLED, reason=f"needs {name} installed"))
          for name in ("onnxruntime", "caffe")]
 ALL = DENSE + [pytest.param("patch", marks=pytest.mark.skipif("patch" not in INSTALLED, reason="needs Caffe"))]
-NETS = {"N": lambda: paper_net("N", 4), "N7": lambda: paper_net("N7"), "lenet_like": lambda: graph_of(LENET_LIKE), "late_clips": lambda: graph_of(LATE_CLIPS)}
+NETS = {"N": lambda: paper_net("N", 4), "N7": lambda: paper_net("N7"), "lenet_like": lambda: graph_of(LENET_LIKE),
+        "late_clips": lambda: graph_of(LATE_CLIPS)}
 
 
 def grey_for(graph, rows, columns, seed=3):
@@ -122,7 +124,7 @@ def test_memory_is_predicted_before_it_is_taken(engine):
         "for _ in range(2): engine.predict(np.zeros((tile[0] + 31, tile[1] + 31), np.float32))\n"
         "from pycaffe_tools.base.machine import peak_so_far\n"
         f"print(peak_so_far(), engines.predicted_bytes('{engine}', graph, tile))")
-    answer = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, universal_newlines=True,
+    answer = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
                             check=True, cwd=str(ROOT)).stdout.split()
     taken, predicted = int(answer[-2]), int(answer[-1])
     assert taken <= predicted <= 2 * taken

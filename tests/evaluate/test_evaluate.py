@@ -7,8 +7,8 @@ import pytest
 import tifffile
 from click.testing import CliRunner
 
-from pycaffe_tools.evaluate import __main__ as evaluate_command
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.evaluate import __main__ as evaluate_command
 from pycaffe_tools.evaluate.__main__ import report
 from pycaffe_tools.evaluate.evaluation import evaluate
 from pycaffe_tools.evaluate.pixels import best_threshold, confusion, roc_auc

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from pycaffe_tools import engines
-from pycaffe_tools.engines import engine
 from pycaffe_tools.base.command import _exit_code
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.engines import engine
 from pycaffe_tools.export.__main__ import cli
 from pycaffe_tools.export.onnx_net import TOLERANCE, check, export, onnx_of, run_model
-from pycaffe_tools.nets.model import DEPLOY, WEIGHTS, finish_model
-from pycaffe_tools.nets.caffemodel import write_weights
-from pycaffe_tools.nets.netgraph import write_net
 from pycaffe_tools.export.onnx_patch import patch_model
+from pycaffe_tools.nets.caffemodel import write_weights
+from pycaffe_tools.nets.model import DEPLOY, WEIGHTS, finish_model
+from pycaffe_tools.nets.netgraph import write_net
 
 from ..conftest import ROOT
 from ..dense_cases import LENET_LIKE, graph_of, lively_weights, paper_net, patchwise, random_net, reference
@@ -140,8 +140,7 @@ def test_exporting_imports_no_caffe(n7, tmp_path):
             "engines.available = lambda: ['onnxruntime']\n"
             "from pycaffe_tools.export.onnx_net import export\n"
             f"print(export({str(n7.directory)!r}, {str(tmp_path / 'net.onnx')!r}, dense=True).sentence())\n")
-    result = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            universal_newlines=True, cwd=str(ROOT))
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=str(ROOT))
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "net.onnx").exists()
 

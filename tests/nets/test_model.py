@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from pycaffe_tools.nets import paper
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.nets.model import Normalisation, finish_model, open_model
+from pycaffe_tools.nets import paper
 from pycaffe_tools.nets.caffemodel import write_weights
+from pycaffe_tools.nets.model import Normalisation, finish_model, open_model
 from pycaffe_tools.nets.netgraph import NetGraph
 from pycaffe_tools.nets.schema import parse_prototxt
 

@@ -5,21 +5,20 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pycaffe_tools.nets import paper
-from pycaffe_tools.nets.runtime import load_net, random_weights
-from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt, schema, to_text
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.nets import paper
 from pycaffe_tools.nets.caffemodel import read_weights, write_weights
-from pycaffe_tools.nets.upgrade import upgraded
 from pycaffe_tools.nets.layers import pooled_length
 from pycaffe_tools.nets.netgraph import NetGraph, read_net, write_net
-from ..conftest import ROOT
+from pycaffe_tools.nets.runtime import load_net, random_weights
+from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt, schema, to_text
+from pycaffe_tools.nets.upgrade import upgraded
 
+from ..conftest import ROOT
 
 # -- nets to ask Caffe about -----------------------------------------------------------------------------------
 
@@ -130,7 +129,7 @@ def caffe_says(tmp_path_factory):
     paths += [ROOT / "prototxt" / name / "deploy.prototxt" for name in paper.NAMES]
     environment = dict(os.environ, GLOG_minloglevel="0", GLOG_logtostderr="1")
     done = subprocess.run([sys.executable, "-c", ASK_CAFFE, *map(str, paths)], env=environment, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                          capture_output=True)
     assert done.returncode == 0, done.stderr[-2000:]
     logs = re.split(r"^NET .*$", done.stderr, flags=re.M)[1:]
     memory = [int(re.findall(r"Memory required for data: (\d+)", log)[-1]) for log in logs]

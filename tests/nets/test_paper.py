@@ -1,13 +1,13 @@
 """The committed networks are the paper's: Table 1, and what Table 2 says of parameters and memory."""
 
-from pathlib import Path
 
 import pytest
 
 from pycaffe_tools import networks
 from pycaffe_tools.nets import paper
-from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt
 from pycaffe_tools.nets.netgraph import NetGraph, read_net
+from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt
+
 from ..conftest import ROOT
 
 COMMITTED = sorted(path.relative_to(ROOT) for folder in ("prototxt", "solvers")

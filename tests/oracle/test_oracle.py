@@ -7,15 +7,15 @@ import pytest
 
 caffe = pytest.importorskip("caffe")
 
-from pycaffe_tools.oracle import incremental
-from pycaffe_tools.nets.runtime import load_net, random_weights
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.nets.runtime import load_net, random_weights
+from pycaffe_tools.oracle import incremental
 from pycaffe_tools.oracle.fast import Combined, FastOracle, open_oracle
-from pycaffe_tools.oracle.parts import LocalPart
 from pycaffe_tools.oracle.incremental import Incremental
-from pycaffe_tools.oracle.route import obstacle
 from pycaffe_tools.oracle.oracle import LARGEST_LOSS, Smallest, first_of_ties, softmax_loss, without_features
+from pycaffe_tools.oracle.parts import LocalPart
 from pycaffe_tools.oracle.plain import PlainOracle
+from pycaffe_tools.oracle.route import obstacle
 from pycaffe_tools.ordering.ordering import prunable_layers
 
 from ..oracle_nets import LENET, PATCHES, graph, task, trained_weights

@@ -5,11 +5,16 @@ import pytest
 
 caffe = pytest.importorskip("caffe")
 
-from pycaffe_tools.ordering.criteria import (absolute_weights, first_order_change, fraction_of_zeros, random_order,
-                                             scores)
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.oracle.oracle import Task
 from pycaffe_tools.oracle.plain import PlainOracle
+from pycaffe_tools.ordering.criteria import (
+    absolute_weights,
+    first_order_change,
+    fraction_of_zeros,
+    random_order,
+    scores,
+)
 
 from ..oracle_nets import graph, task
 

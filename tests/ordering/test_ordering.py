@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,22 +14,21 @@ from click.testing import CliRunner
 caffe = pytest.importorskip("caffe")
 h5py = pytest.importorskip("h5py")
 
-from pycaffe_tools.nets.runtime import random_weights
-from pycaffe_tools.ordering.criteria import scores
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.nets.model import finish_model
 from pycaffe_tools.nets.caffemodel import write_weights
+from pycaffe_tools.nets.model import finish_model
 from pycaffe_tools.nets.netgraph import write_net
+from pycaffe_tools.nets.runtime import random_weights
 from pycaffe_tools.oracle.oracle import without_features
 from pycaffe_tools.oracle.plain import PlainOracle
 from pycaffe_tools.ordering.__main__ import cli, read_below
+from pycaffe_tools.ordering.criteria import scores
+from pycaffe_tools.ordering.log import Log, Step
 from pycaffe_tools.ordering.ordering import order_layer, prunable_layers, read_ordering
 from pycaffe_tools.ordering.sample import Sample, draw_sample
-from pycaffe_tools.ordering.log import Log, Step
 
-from ..oracle_nets import SMALL_COUNTS, graph, task, trained_weights
 from ..conftest import ROOT
-
+from ..oracle_nets import SMALL_COUNTS, graph, task, trained_weights
 
 
 def sample(known, batch_size=25):

@@ -20,17 +20,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from pycaffe_tools.patches import database as patch_database
 from pycaffe_tools.base.command import run
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.patches.database import read_pixels
-from pycaffe_tools.patches.sampling import GreyStatistics, draw
-from pycaffe_tools.patches.sources import outline
-from pycaffe_tools.patches.database import lists, open_database, read_rows
-from pycaffe_tools.patches.sources import Pair
-from pycaffe_tools.patches.window import extract_patches, reflect_pad
+from pycaffe_tools.patches import database as patch_database
 from pycaffe_tools.patches.__main__ import cli
+from pycaffe_tools.patches.database import lists, open_database, read_pixels, read_rows
 from pycaffe_tools.patches.making import make_database
+from pycaffe_tools.patches.sampling import GreyStatistics, draw
+from pycaffe_tools.patches.sources import Pair, outline
+from pycaffe_tools.patches.window import extract_patches, reflect_pad
+
 from ..conftest import ROOT
 
 SHAPE = (8, 40, 50)

@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from pycaffe_tools.plots import __main__ as plots_command, figure_3, panels
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.files import write_json
+from pycaffe_tools.plots import __main__ as plots_command, figure_3, panels
 
 
 def png_size(path):

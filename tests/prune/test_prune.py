@@ -12,17 +12,17 @@ import pytest
 
 pytestmark = pytest.mark.caffe
 
-from pycaffe_tools.nets import paper
-from pycaffe_tools.prune.__main__ import parse_counts
-from pycaffe_tools.prune.budget import counts_after, walk, within_accuracy_drop, within_parameters
-from pycaffe_tools.nets.runtime import forward_patches, load_net, random_weights
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.nets.model import finish_model, open_model
+from pycaffe_tools.nets import paper
 from pycaffe_tools.nets.caffemodel import read_weights, write_weights
+from pycaffe_tools.nets.model import finish_model, open_model
 from pycaffe_tools.nets.netgraph import read_net
+from pycaffe_tools.nets.runtime import forward_patches, load_net, random_weights
+from pycaffe_tools.ordering.log import Step
 from pycaffe_tools.ordering.ordering import Ordering
 from pycaffe_tools.ordering.sample import draw_sample
-from pycaffe_tools.ordering.log import Step
+from pycaffe_tools.prune.__main__ import parse_counts
+from pycaffe_tools.prune.budget import counts_after, walk, within_accuracy_drop, within_parameters
 from pycaffe_tools.prune.pruned_model import write_pruned
 from pycaffe_tools.prune.pruner import Pruner
 
@@ -132,13 +132,13 @@ def test_a_killed_pruning_leaves_no_model_and_ends_with_the_same_steps(source, d
         process.wait()
     assert not (tmp_path / "killed").exists()
     for out, cache in (("killed", "a"), ("whole", "b")):
-        result = subprocess.run(command(tmp_path / out, tmp_path / cache), stderr=subprocess.PIPE,
-                                stdout=subprocess.PIPE, universal_newlines=True)
+        result = subprocess.run(command(tmp_path / out, tmp_path / cache), capture_output=True,
+                                text=True)
         assert result.returncode == 0, result.stderr
     for name in ("pruning.json", "model.json", "weights.caffemodel", "masked.caffemodel"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
-    again = subprocess.run(command(tmp_path / "whole", tmp_path / "b"), stderr=subprocess.PIPE, universal_newlines=True)
+    again = subprocess.run(command(tmp_path / "whole", tmp_path / "b"), stderr=subprocess.PIPE, text=True)
     assert again.returncode == 1 and "exists already" in again.stderr
 
 
@@ -210,6 +210,6 @@ def test_exactly_one_target_is_asked_for(source, database, tmp_path):
     base = [sys.executable, "-m", "pycaffe_tools.prune", "--from", str(source.directory), "--data",
             str(database.directory), "--out", str(tmp_path / "out")]
     for extra in ([], ["N7", "--counts", "c1=1"]):
-        result = subprocess.run(base + extra, stderr=subprocess.PIPE, universal_newlines=True)
+        result = subprocess.run(base + extra, stderr=subprocess.PIPE, text=True)
         assert result.returncode == 2 and "exactly one of" in result.stderr
     assert open_model(source.directory).counts == COUNTS

@@ -5,11 +5,11 @@ import json
 import numpy as np
 
 from pycaffe_tools.nets import paper
-from pycaffe_tools.nets.schema import parse_prototxt
-from pycaffe_tools.train.correctness import packed
 from pycaffe_tools.nets.netgraph import NetGraph
+from pycaffe_tools.nets.schema import parse_prototxt
 from pycaffe_tools.reproduce.catalogue import DATA_SETS, SCALES
 from pycaffe_tools.reproduce.plan import plan
+from pycaffe_tools.train.correctness import packed
 
 CODE = {"commit": "0123456789abcdef0123456789abcdef01234567", "sources_sha256": "ab" * 32}
 DROP = {"N": 0.0, "N6": 0.2, "N7": 1.9}

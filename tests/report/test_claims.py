@@ -6,9 +6,22 @@ import numpy as np
 import pytest
 
 from pycaffe_tools.nets import paper
-from pycaffe_tools.report.claims import (Figure, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED, difference,
-                                         differences, is_better, is_competitive, is_faster, judge, keeps_accuracy,
-                                         layers_differ, loses_two_points)
+from pycaffe_tools.report.claims import (
+    NOT_REPRODUCED,
+    NOT_RUN,
+    REPRODUCED,
+    UNDECIDED,
+    Figure,
+    difference,
+    differences,
+    is_better,
+    is_competitive,
+    is_faster,
+    judge,
+    keeps_accuracy,
+    layers_differ,
+    loses_two_points,
+)
 
 PATCHES = 1_000_000     # so many that the error of sampling is 0.02 points or less
 

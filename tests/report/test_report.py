@@ -13,12 +13,19 @@ from PIL import Image
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.report.__main__ import write_report
 from pycaffe_tools.report.figures import figure_3_curves, figure_4_panels
-from pycaffe_tools.report.verdicts import rises
 from pycaffe_tools.report.markup import Bullets, Heading, Listing, Paragraph, Verdict, html, markdown
-from pycaffe_tools.reproduce.plan import plan
 from pycaffe_tools.report.results import Results
-from pycaffe_tools.report.tables import (Table, all_tables, seeds, table_2_accuracy, table_2_cost, table_controls,
-                                         with_spread)
+from pycaffe_tools.report.tables import (
+    Table,
+    all_tables,
+    seeds,
+    table_2_accuracy,
+    table_2_cost,
+    table_controls,
+    with_spread,
+)
+from pycaffe_tools.report.verdicts import rises
+from pycaffe_tools.reproduce.plan import plan
 
 from .logs import write_logs
 

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -11,9 +10,10 @@ import matplotlib
 import PIL
 
 from pycaffe_tools.report.__main__ import write_report
-from pycaffe_tools.reproduce.catalogue import DATA_SETS
 from pycaffe_tools.report.results import Results
 from pycaffe_tools.report.tables import table_summary
+from pycaffe_tools.reproduce.catalogue import DATA_SETS
+
 from ..conftest import ROOT
 
 FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/logs"))

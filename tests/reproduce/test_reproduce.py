@@ -7,25 +7,23 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
-from pycaffe_tools.nets import paper
-from pycaffe_tools.reproduce.collect import collect_plan, refuse_another_scale
-from pycaffe_tools.base.ranges import parse_slices
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.files import write_json
+from pycaffe_tools.base.ranges import parse_slices
+from pycaffe_tools.nets import paper
 from pycaffe_tools.reproduce.__main__ import describe, table, up_to
-from pycaffe_tools.reproduce.runner import Runner
 from pycaffe_tools.reproduce.catalogue import DATA_SETS, SCALES, STAGES
+from pycaffe_tools.reproduce.collect import collect_plan, refuse_another_scale
 from pycaffe_tools.reproduce.plan import Node, plan, same_commands
+from pycaffe_tools.reproduce.runner import Runner
 from pycaffe_tools.reproduce.store import RunStore
+
 from ..conftest import ROOT
-
-
 
 # -- the plan --------------------------------------------------------------------------------------------------
 
@@ -273,7 +271,7 @@ def test_killed_at_any_moment_the_same_command_goes_on_to_the_end(tmp_path):
         process.wait()
     finished = {path.name: path.stat().st_mtime_ns for path in done.glob("*.json")}
     assert len(finished) >= 6
-    completed = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert completed.returncode == 0, completed.stderr
     assert all((done / name).stat().st_mtime_ns == changed for name, changed in finished.items()), "done was done again"
 

@@ -5,11 +5,11 @@ import pytest
 
 from pycaffe_tools import engines
 from pycaffe_tools.nets import model, paper
-from pycaffe_tools.nets.runtime import random_weights
 from pycaffe_tools.nets.caffemodel import write_weights
 from pycaffe_tools.nets.netgraph import read_net
-from pycaffe_tools.volumes.pixel_size import PixelSize
+from pycaffe_tools.nets.runtime import random_weights
 from pycaffe_tools.volumes.opening import create_volume
+from pycaffe_tools.volumes.pixel_size import PixelSize
 
 COUNTS = {"c1": 4, "c2": 3, "c3": 3, "fc4": 5}
 MEAN, STD = 128.0, 40.0

@@ -12,22 +12,22 @@ import pytest
 import tifffile
 
 from pycaffe_tools import engines
-from pycaffe_tools.engines import process as process_module
 from pycaffe_tools.base.command import _exit_code
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.engines import process as process_module
 from pycaffe_tools.nets.model import open_model
-from pycaffe_tools.segment.outputs import merge
-from pycaffe_tools.volumes.overlay import MEMBRANE_COLOUR, overlay
-from pycaffe_tools.segment.plausibility import sample_grey_values, warnings_of
 from pycaffe_tools.segment.__main__ import cli, segment
+from pycaffe_tools.segment.outputs import merge
+from pycaffe_tools.segment.plausibility import sample_grey_values, warnings_of
 from pycaffe_tools.segment.request import Request
 from pycaffe_tools.segment.segmentation import Segmentation
-from pycaffe_tools.volumes.pixel_size import PixelSize
 from pycaffe_tools.volumes.opening import open_volume
+from pycaffe_tools.volumes.overlay import MEMBRANE_COLOUR, overlay
+from pycaffe_tools.volumes.pixel_size import PixelSize
 
+from ..conftest import ROOT
 from . import cases as segment_cases
 from .cases import MODE, grey_values, make_model, write_volume
-from ..conftest import ROOT
 
 pytestmark = segment_cases.needs_an_engine
 GREY = grey_values()

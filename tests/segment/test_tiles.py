@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.base.ranges import Region, parse_region
-from pycaffe_tools.base.ranges import parse_tile
+from pycaffe_tools.base.ranges import Region, parse_region, parse_tile
 from pycaffe_tools.segment.tiles import PaddedSlice, even_tile, grid
 
 

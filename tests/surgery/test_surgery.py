@@ -4,24 +4,23 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pycaffe_tools.surgery import files
-from pycaffe_tools.nets import paper
-from pycaffe_tools.nets.runtime import load_net, random_weights
-from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt
-from pycaffe_tools.surgery.channels import propagate
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.nets import paper
 from pycaffe_tools.nets.caffemodel import read_weights, write_weights
 from pycaffe_tools.nets.netgraph import NetGraph, read_net, write_net
+from pycaffe_tools.nets.runtime import load_net, random_weights
+from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt
+from pycaffe_tools.surgery import files
+from pycaffe_tools.surgery.channels import propagate
 from pycaffe_tools.surgery.files import open_deploy, write_surgery
 from pycaffe_tools.surgery.proof import TOLERANCE, prove, verify
 from pycaffe_tools.surgery.surgery import mask_features, remove_features, slim_prototxt
-from ..conftest import ROOT
 
+from ..conftest import ROOT
 
 
 def conv(name, bottom, outputs, options="kernel_size: 3"):
@@ -540,7 +539,7 @@ def command(folder, *more):
     arguments = [str(folder / "deploy.prototxt"), str(folder / "weights.caffemodel"), str(folder / "out"),
                  "--keep-file", str(folder / "keep.json"), *more]
     return subprocess.run([sys.executable, "-m", "pycaffe_tools.surgery", *arguments], cwd=ROOT, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                          capture_output=True)
 
 
 @pytest.mark.caffe

@@ -6,19 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytestmark = pytest.mark.caffe
 
-from pycaffe_tools.train import log as training_log
-from pycaffe_tools.nets import paper, process as caffe_process
-from pycaffe_tools.nets.schema import read_prototxt
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.nets import paper, process as caffe_process
 from pycaffe_tools.nets.model import open_model
+from pycaffe_tools.nets.schema import read_prototxt
+from pycaffe_tools.train import log as training_log
 from pycaffe_tools.train.training import train
+
 from ..conftest import ROOT
 
 
@@ -73,6 +73,7 @@ def test_the_table_of_figures_is_what_caffe_logged(trained):
 
 def test_accuracy_is_that_of_an_independent_forward_pass(trained, database):
     import caffe
+
     from pycaffe_tools.patches.database import read_rows
     data, label = read_rows(database.val, range(database.val_count))
     net = caffe.Net(str(trained.deploy), str(trained.weights), caffe.TEST)
@@ -105,9 +106,9 @@ def test_a_killed_training_is_no_model_and_goes_on(database, tmp_path):
         process.wait()
     with pytest.raises(UserError, match="interrupted"):
         open_model(out)
-    again = subprocess.run(arguments, stderr=subprocess.PIPE, universal_newlines=True)
+    again = subprocess.run(arguments, stderr=subprocess.PIPE, text=True)
     assert again.returncode == 1 and "--resume" in again.stderr
-    resumed = subprocess.run(arguments + ["--resume"], stderr=subprocess.PIPE, universal_newlines=True)
+    resumed = subprocess.run(arguments + ["--resume"], stderr=subprocess.PIPE, text=True)
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming at iteration" in resumed.stderr
     assert open_model(out).info["provenance"]["max_iter"] == 300
@@ -143,7 +144,7 @@ def test_retraining_starts_from_the_weights_with_the_lower_rate(trained, databas
 
 def test_an_abort_of_caffe_becomes_one_sentence(database, tmp_path):
     result = subprocess.run(command("N7", "--data", database.directory, "--out", tmp_path / "gpu", "--max-iter", 2,
-                                    "--gpu", 0), stderr=subprocess.PIPE, universal_newlines=True)
+                                    "--gpu", 0), stderr=subprocess.PIPE, text=True)
     assert result.returncode == 1
     assert result.stderr.strip().splitlines()[-1].startswith("error: ") and "Traceback" not in result.stderr
     assert not (tmp_path / "gpu" / "model.json").exists()
@@ -161,6 +162,6 @@ def test_the_committed_solvers_run_by_hand(database, tmp_path):
     text = solver.read_text().replace("max_iter: 30000", "max_iter: 2").replace("test_iter: 3000", "test_iter: 1")
     solver.write_text(text)
     result = subprocess.run([caffe_process.caffe_program(), "train", "--solver=solvers/N7_train.prototxt"],
-                            cwd=str(tmp_path), stderr=subprocess.PIPE, universal_newlines=True)
+                            cwd=str(tmp_path), stderr=subprocess.PIPE, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
     assert (tmp_path / "runs" / "N7_train_iter_2.caffemodel").is_file()

@@ -6,19 +6,17 @@ import errno
 import json
 import os
 import tracemalloc
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import tifffile
 
-from pycaffe_tools.volumes import tiff
-from pycaffe_tools.volumes.pixel_size import to_nm
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.volumes.pixel_size import PixelSize
-from pycaffe_tools.volumes.opening import create_volume
-from pycaffe_tools.volumes.opening import open_volume
+from pycaffe_tools.volumes import tiff
+from pycaffe_tools.volumes.opening import create_volume, open_volume
+from pycaffe_tools.volumes.pixel_size import PixelSize, to_nm
+
 from ..conftest import ROOT
 
 SHAPE = (5, 37, 52)
