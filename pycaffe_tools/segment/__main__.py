@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import click
 
@@ -29,7 +29,7 @@ def segment(request: Request) -> Summary:
 
 
 def table(summary: Summary) -> List[str]:
-    """The account of slices that ends a run."""
+    """The table of slices that ends a run."""
     lines = ["completed  skipped  failed",
              f"{len(summary.completed):9d}  {len(summary.skipped):7d}  {len(summary.failed):6d}"]
     sentences = [f"slice {z} failed: {sentence}" for z, sentence in summary.failed.items()]
@@ -62,9 +62,9 @@ def table(summary: Summary) -> List[str]:
 @click.option("--incomplete", is_flag=True, help="Write the outputs although slices failed; these hold zeros.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with the predicted memory, and stop.")
 @click.option("--merge", "merging", is_flag=True, help="Join parts: every INPUT is an output of --slices A:B.")
-@click.option("--force", is_flag=True, help="Replace outputs, and begin unfinished ones anew.")
+@click.option("--force", is_flag=True, help="Replace outputs, and start unfinished ones from scratch.")
 def cli(inputs: Tuple[str, ...], out: str, model: Optional[str], tile: Optional[str], max_memory: Optional[str],
-        dry_run: bool, merging: bool, **options) -> int:
+        dry_run: bool, merging: bool, **options: Any) -> int:
     """Probability of membrane at every pixel of INPUT.
 
     \b

@@ -7,7 +7,7 @@ engine predicts for a tile).
 
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from .. import engines
 from ..base.errors import UserError
@@ -51,7 +51,7 @@ class Job(NamedTuple):
     """Memory of this process before it holds any slice, see :func:`peak_so_far`."""
 
 
-class Plan(NamedTuple):
+class SegmentationPlan(NamedTuple):
     """How a job is done within a limit of memory."""
 
     engine: str
@@ -69,7 +69,7 @@ class Plan(NamedTuple):
         return self.own_bytes + self.workers * self.worker_bytes
 
 
-def make_plan(engine: str, graph: NetGraph, job: Job, workers: int, limit: int, tile: Optional[Pair] = None) -> Plan:
+def make_plan(engine: str, graph: NetGraph, job: Job, workers: int, limit: int, tile: Optional[Pair] = None) -> SegmentationPlan:
     """Choose tile size and workers: smaller tiles, then fewer workers, until the prediction is within the limit.
 
     Parameters
@@ -87,15 +87,15 @@ def make_plan(engine: str, graph: NetGraph, job: Job, workers: int, limit: int, 
         run the net.
     """
     engines.predicted_bytes(engine, graph, (1, 1))      # says here why an engine cannot run a net
-    least = None
+    least: List[int] = []
     for count in range(workers, 0, -1):
         for size in ([tile] if tile else _sizes(engine, graph, job, count)):
             plan = _predict(engine, graph, job, size, count, limit)
-            least = min(plan.peak, least or plan.peak)
+            least.append(plan.peak)
             if plan.peak <= limit:
                 return plan
     raise UserError(f"--max-memory {size_text(limit)}: is too little for engine {engine}{_tile_text(tile)} and slices of "
-                    f"{job.slice_shape[0]} x {job.slice_shape[1]}; the least that would do is {size_text(least)}")
+                    f"{job.slice_shape[0]} x {job.slice_shape[1]}; the least that would do is {size_text(min(least))}")
 
 
 def _tile_text(tile: Optional[Pair]) -> str:
@@ -131,7 +131,7 @@ def _shared(size: Pair, job: Job, count: int) -> Pair:
     return size
 
 
-def _predict(engine: str, graph: NetGraph, job: Job, size: Pair, count: int, limit: int) -> Plan:
+def _predict(engine: str, graph: NetGraph, job: Job, size: Pair, count: int, limit: int) -> SegmentationPlan:
     tiles = len(grid(job.region, size))
     count = max(1, min(count, tiles * job.slices))
     read, kept = _area(job.slice_shape), _area(job.region)
@@ -142,7 +142,7 @@ def _predict(engine: str, graph: NetGraph, job: Job, size: Pair, count: int, lim
     # What is still to be loaded (matplotlib for overlays), and a step so coarse that equal jobs get equal plans.
     own = job.own_bytes + (80_000_000 if job.overlay else 16_000_000)
     own = -(-own // _OWN_STEP) * _OWN_STEP + min(slices_in_memory(count, tiles), max(job.slices, 1)) * one + reading + count * messages
-    return Plan(engine, size, count, tiles, own, engines.predicted_bytes(engine, graph, size), limit)
+    return SegmentationPlan(engine, size, count, tiles, own, engines.predicted_bytes(engine, graph, size), limit)
 
 
 def _area(shape: Tuple[int, int]) -> int:

@@ -1,13 +1,20 @@
-"""What a segmentation is asked for, and how that compares with an earlier run of the same output."""
+"""What a segmentation is asked for, and the manifest that says it for later runs."""
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple, Optional
+import os
+from pathlib import Path
+from typing import Any, Dict, NamedTuple, Optional, Sequence
 
-from .. import engines
+import numpy as np
+
+from .. import __version__, engines
 from ..base.errors import UserError
-from ..base.ranges import Pair
-from ..volumes.paths import split_dataset
+from ..base.files import refuse_inputs
+from ..base.ranges import Pair, Region, slice_ranges
+from ..nets.model import Model
+from ..volumes.paths import check_kind, split_dataset
+from ..volumes.volume import Volume
 
 
 class Request(NamedTuple):
@@ -32,7 +39,13 @@ class Request(NamedTuple):
     force: bool = False
 
 
-def _engine(request: Request) -> str:
+def engine_of(request: Request) -> str:
+    """Name of the engine that a request means.
+
+    Raises
+    ------
+    UserError : none is installed, or one is asked for that does not run patch by patch.
+    """
     if request.mode == "patch":
         if request.engine not in ("auto", "caffe"):
             raise UserError(f"--mode patch: runs in Caffe, not in engine {request.engine}; leave --engine out")
@@ -40,7 +53,49 @@ def _engine(request: Request) -> str:
     return engines.default_name() if request.engine == "auto" else request.engine
 
 
-def _fingerprint(path: str) -> Dict[str, int]:
+def check_outputs(request: Request) -> None:
+    """Refuse outputs that are inputs, or each other, or of a kind that cannot be written.
+
+    Raises
+    ------
+    UserError : names the output and what is wrong with it.
+    """
+    files = [split_dataset(path)[0].resolve() for path in (request.out, request.mask_out) if path]
+    source = split_dataset(request.input)[0].resolve()
+    if source in files:
+        raise UserError(f"{request.input}: is the input and cannot be the output as well; choose another name")
+    for path in filter(None, (request.out, request.mask_out)):
+        check_kind(path)
+        # A slice more among the slices of a folder would be read as one of them the next time.
+        refuse_inputs(split_dataset(path)[0], source)
+    if request.overlay_out:
+        refuse_inputs(request.overlay_out, source, request.model)
+    if len(set(files)) != len(files):
+        raise UserError(f"{request.mask_out}: is the output for the probabilities and for the mask; "
+                        f"choose another name for one of them")
+
+
+def manifest_of(request: Request, volume: Volume, model: Model, slices: Sequence[int], region: Region, engine: str,
+                tile: Pair, threshold: float) -> Dict[str, Any]:
+    """A request with everything decided, as JSON: what two runs on one output are compared by."""
+    base = Path(request.out).resolve().parent
+    return {
+        "input": {"path": os.path.abspath(request.input), "shape": list(volume.shape),
+                  "dtype": volume.dtype.name, "axes": request.axes, **_size_and_time(request.input)},
+        "model": {"name": model.name, "deploy_sha256": model.info["files"]["deploy.prototxt"],
+                  "weights_sha256": model.info["files"]["weights.caffemodel"],
+                  "normalisation": model.normalisation._asdict()},
+        "options": {
+            "slices": slice_ranges(slices), "crop": list(region), "mode": request.mode, "engine": engine,
+            "tile": list(tile), "dtype": request.dtype,
+            "threshold": threshold if request.mask_out or request.overlay_out else None,
+            **{name: os.path.relpath(os.path.abspath(path), base) if path else None
+               for name, path in (("mask_out", request.mask_out), ("overlay_out", request.overlay_out))}},
+        "made_with": {"pycaffe_tools": __version__, "numpy": np.__version__},
+    }
+
+
+def _size_and_time(path: str) -> Dict[str, int]:
     """Size and latest time of change of an input, in bytes and nanoseconds."""
     file, _ = split_dataset(path)
     files = [found for found in file.rglob("*") if found.is_file()] if file.is_dir() else [file]

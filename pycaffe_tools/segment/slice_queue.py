@@ -17,8 +17,8 @@ from ..base.ranges import Region
 from .tiles import PaddedSlice
 
 
-class Task(NamedTuple):
-    """A tile of slice ``z``; ``grey`` holds its grey values with their rim."""
+class TileTask(NamedTuple):
+    """A tile of slice ``z``; ``grey`` holds its grey values with their halo."""
 
     z: int
     tile: Region
@@ -67,12 +67,12 @@ class SliceQueue:
         self._changed = threading.Condition()
         self._error: Optional[BaseException] = None
 
-    def take(self) -> Optional[Task]:
+    def take(self) -> Optional[TileTask]:
         """The next tile, as soon as there is room for its slice; None if there is no more."""
         with self._changed:
             while self._error is None:
                 if self._current is not None:
-                    return self._cut()
+                    return self._cut(self._current)
                 if not self._waiting:
                     return None
                 if len(self._open) < self._capacity:
@@ -81,9 +81,9 @@ class SliceQueue:
                     self._changed.wait()
             return None
 
-    def _cut(self) -> Task:
-        z, tile = self._current, self._tiles[self._next_tile]
-        task = Task(z, tile, self._open[z].padded.cut(tile))
+    def _cut(self, z: int) -> TileTask:
+        tile = self._tiles[self._next_tile]
+        task = TileTask(z, tile, self._open[z].padded.cut(tile))
         self._next_tile += 1
         if self._next_tile == len(self._tiles):
             self._current = None
@@ -102,13 +102,13 @@ class SliceQueue:
         self._open[z] = _OpenSlice(self._pad(grey), self._shape, len(self._tiles))
         self._current, self._next_tile = z, 0
 
-    def done(self, task: Task, probability: np.ndarray) -> None:
+    def done(self, task: TileTask, probability: np.ndarray) -> None:
         """Bring back a tile's probabilities."""
         tile = task.tile
         self._open[task.z].probability[tile.top:tile.bottom, tile.left:tile.right] = probability
         self._count_down(task)
 
-    def failed(self, task: Task, sentence: str) -> None:
+    def failed(self, task: TileTask, sentence: str) -> None:
         """Say that a tile cannot be computed; the rest of its slice is left out, too."""
         with self._changed:
             self._open[task.z].sentence = sentence
@@ -117,7 +117,7 @@ class SliceQueue:
                 self._current = None
         self._count_down(task)
 
-    def _count_down(self, task: Task) -> None:
+    def _count_down(self, task: TileTask) -> None:
         with self._changed:
             image = self._open[task.z]
             image.tiles_left -= 1

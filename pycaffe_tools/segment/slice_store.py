@@ -21,8 +21,9 @@ import hashlib
 import os
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -30,9 +31,19 @@ from ..base.errors import UserError
 from ..base.files import atomic_file, read_json, write_json
 
 MANIFEST = "manifest.json"
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+"""What numpy and zipfile raise for a file that is not whole."""
 NOT_COMPARED = ("input.path", "input.bytes", "input.modified", "made_with")
 """Fields that may differ between two runs of one segmentation: the input may be moved or touched, since the
 grey values of finished slices are compared themselves."""
+
+
+class DamagedSlice(Exception):
+    """The result of slice ``z`` cannot be read: it has to be computed again."""
+
+    def __init__(self, z: int, path: Path):
+        super().__init__(f"{path}: the finished result of slice {z} is damaged")
+        self.z = z
 
 
 class SliceResult(NamedTuple):
@@ -43,18 +54,18 @@ class SliceResult(NamedTuple):
     grey_sha256: str
 
 
-def grey_hash(grey: np.ndarray) -> str:
-    """SHA-256 of a slice's grey values."""
-    return hashlib.sha256(np.ascontiguousarray(grey).data).hexdigest()
+def pixel_hash(pixels: np.ndarray) -> str:
+    """SHA-256 of a slice's values, as they lie in memory row by row."""
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any],
-                passed_over: Tuple[str, ...] = NOT_COMPARED) -> List[Tuple[str, Any, Any]]:
+                ignored: Tuple[str, ...] = NOT_COMPARED) -> List[Tuple[str, Any, Any]]:
     """Fields in which two manifests differ: dotted name, value in ``one``, value in ``other``."""
     first, second = dict(_flat(one)), dict(_flat(other))
     return [(name, first.get(name), second.get(name)) for name in sorted(set(first) | set(second))
             if first.get(name) != second.get(name)
-            and not any(name == field or name.startswith(field + ".") for field in passed_over)]
+            and not any(name == field or name.startswith(field + ".") for field in ignored)]
 
 
 def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[Tuple[str, Any]]:
@@ -74,7 +85,7 @@ def refuse_difference(where: Path, before: Mapping[str, Any], now: Mapping[str, 
     """
     for name, old, new in differences(before, now):
         raise UserError(f"{where}: was made with {name} {old!r}, now {name} is {new!r}; "
-                        f"ask for the same as before, choose another output, or say --force to begin anew")
+                        f"ask for the same as before, choose another output, or pass --force to start from scratch")
 
 
 class SliceStore:
@@ -149,17 +160,37 @@ class SliceStore:
                     np.lib.format.write_array(stream, array, allow_pickle=False)
 
     def load(self, z: int) -> SliceResult:
-        """A slice's result."""
-        with np.load(self._path(z), allow_pickle=False) as file:
-            return SliceResult(file["probability"], file["mask"] if "mask" in file.files else None,
-                               str(file["grey_sha256"]))
+        """A slice's result.
 
-    def finished(self, slices: List[int]) -> List[int]:
-        """Those of ``slices`` whose result is there and whole."""
-        # A zip file's directory stands at its end, so a file that was cut off by other hands is noticed.
-        return [z for z in slices if zipfile.is_zipfile(self._path(z))]
+        Raises
+        ------
+        DamagedSlice : it is not whole.
+        """
+        try:
+            with np.load(self._path(z), allow_pickle=False) as file:
+                return SliceResult(file["probability"], file["mask"] if "mask" in file.files else None,
+                                   str(file["grey_sha256"]))
+        except _DAMAGE as error:
+            raise DamagedSlice(z, self._path(z)) from error
 
-    def check_grey_values(self, slices: List[int], read: Callable[[int], np.ndarray], where: str) -> None:
+    def forget(self, z: int) -> None:
+        """Remove a slice's result."""
+        self._path(z).unlink(missing_ok=True)
+
+    def finished(self, slices: Sequence[int]) -> List[int]:
+        """Those of ``slices`` whose result is there and looks whole; its pixels are read when they are needed."""
+        return [z for z in slices if self._grey_hash(z) is not None]
+
+    def _grey_hash(self, z: int) -> Optional[str]:
+        """Hash of the grey values that a finished slice was made from; None if there is no such slice, or a damaged one."""
+        try:
+            # A zip file's directory stands at its end, so a file that was cut off is noticed here.
+            with np.load(self._path(z), allow_pickle=False) as file:
+                return str(file["grey_sha256"])
+        except _DAMAGE:
+            return None
+
+    def check_grey_values(self, slices: Sequence[int], read: Callable[[int], np.ndarray], where: str) -> None:
         """Compare the input's grey values with those that finished slices were made from.
 
         Raises
@@ -167,15 +198,14 @@ class SliceStore:
         UserError : they differ; names the slice.
         """
         for z in slices:
-            with np.load(self._path(z), allow_pickle=False) as file:
-                before = str(file["grey_sha256"])
+            before = self._grey_hash(z)
             try:
-                now = grey_hash(read(z))
+                now = pixel_hash(read(z))
             except UserError:
                 now = "nothing that can be read"
             if now != before:
                 raise UserError(f"{where}: input.slice {z} is not the one that its finished result in {self.folder} "
-                                f"was made from; put the input back, or say --force to begin anew")
+                                f"was made from; put the input back, or pass --force to start from scratch")
 
     def remove(self) -> None:
         """Delete the folder, when its results have gone into the output, or there are none."""

@@ -1,15 +1,24 @@
 """A tiny model and small volumes for the tests of segmentation."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from pycaffe_tools import engines
+from pycaffe_tools.base.command import _exit_code
 from pycaffe_tools.nets import model, paper
 from pycaffe_tools.nets.caffemodel import write_weights
 from pycaffe_tools.nets.netgraph import read_net
 from pycaffe_tools.nets.runtime import random_weights
-from pycaffe_tools.volumes.opening import create_volume
+from pycaffe_tools.segment.__main__ import cli
+from pycaffe_tools.segment.request import Request
+from pycaffe_tools.volumes.opening import create_volume, open_volume
 from pycaffe_tools.volumes.pixel_size import PixelSize
+
+from ..conftest import ROOT
 
 COUNTS = {"c1": 4, "c2": 3, "c3": 3, "fc4": 5}
 MEAN, STD = 128.0, 40.0
@@ -48,3 +57,27 @@ def write_volume(path, array, pixel_size=PIXEL_SIZE):
         for z, image in enumerate(array):
             writer.write(z, image)
     return path
+
+
+GREY = grey_values()
+
+
+def request(raw, out, model, **options):
+    options = {"mode": MODE, "workers": 1, **options}
+    return Request(str(raw), str(out), str(model), **options)
+
+
+def run_cli(*arguments):
+    """Exit code of the command line in this process."""
+    return _exit_code(cli, "segment", [str(argument) for argument in arguments])
+
+
+def start_cli(*arguments, **options):
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    return subprocess.Popen([sys.executable, "-m", "pycaffe_tools.segment", *map(str, arguments)], env=environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def read(path):
+    with open_volume(path) as volume:
+        return np.stack([volume.read(z) for z in range(volume.shape[0])])

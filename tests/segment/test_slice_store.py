@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.segment.slice_store import SliceResult, SliceStore, differences, grey_hash
+from pycaffe_tools.segment.slice_store import SliceResult, SliceStore, differences, pixel_hash
 
 MANIFEST = {"input": {"path": "/a.tif", "shape": [2, 3, 4], "bytes": 24}, "options": {"tile": [3, 4], "crop": None}}
 
 
 def result(value, mask=False):
     probability = np.full((3, 4), value, np.float32)
-    return SliceResult(probability, (probability > 0.5).astype(np.uint8) if mask else None, grey_hash(probability))
+    return SliceResult(probability, (probability > 0.5).astype(np.uint8) if mask else None, pixel_hash(probability))
 
 
 def test_a_slice_comes_back_as_it_was_kept(tmp_path):
@@ -48,7 +48,7 @@ def test_grey_values_that_changed_under_finished_slices_are_noticed(tmp_path):
     grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
     with SliceStore(tmp_path / "p") as store:
         store.begin(MANIFEST)
-        store.save(1, SliceResult(np.zeros((3, 4), np.float32), None, grey_hash(grey)))
+        store.save(1, SliceResult(np.zeros((3, 4), np.float32), None, pixel_hash(grey)))
         store.check_grey_values([1], lambda z: grey, "a.tif")
         with pytest.raises(UserError, match="slice 1"):
             store.check_grey_values([1], lambda z: grey[::-1], "a.tif")

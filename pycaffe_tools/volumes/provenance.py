@@ -1,0 +1,88 @@
+"""The provenance record of a volume that was computed: ``OUT.tif.json`` beside ``OUT.tif``.
+
+=================  ==============================================================================
+``format``         1
+``content``        ``probability`` or ``mask``
+``bytes``          length of the file that it tells of; null for a folder
+``manifest``       what was asked: input, model and options (:mod:`pycaffe_tools.segment.request`)
+``pixel_size_nm``  z, y, x; null where unknown
+``slices``         number of each of the input's slices, in the order of the volume's own, with the
+                   SHA-256 of its grey values; null where it failed and the volume holds zeros
+``pixels``         number of each of the input's slices, with the SHA-256 of the volume's pixels
+``failed``         numbers of the slices that failed
+=================  ==============================================================================
+
+By it a second run knows that there is nothing to do, parts of a volume are
+merged without gaps and overlaps, and scores compare a map with the labels of
+its own slices.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional
+
+from ..base.errors import UserError
+from ..base.files import PathLike, read_json, write_json
+from .paths import split_dataset
+from .pixel_size import PixelSize
+
+FORMAT = 1
+PROBABILITY, MASK = "probability", "mask"
+_FIELDS = {"content": str, "manifest": dict, "pixel_size_nm": list, "slices": dict, "failed": list}
+
+
+def provenance_path(volume: PathLike) -> Path:
+    """Where the provenance record of a volume lies."""
+    file, _ = split_dataset(volume)
+    return file.with_name(file.name + ".json")
+
+
+def read_provenance(volume: PathLike) -> Optional[Dict[str, Any]]:
+    """The provenance record of a volume; None if there is none, or it tells of another file than the one at hand.
+
+    Raises
+    ------
+    UserError : the record is damaged.
+    """
+    path = provenance_path(volume)
+    if not split_dataset(volume)[0].exists() or not path.is_file():
+        return None
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("format") != FORMAT or record.get("bytes") != _bytes(volume):
+        return None
+    for field, kind in _FIELDS.items():
+        if not isinstance(record.get(field), kind):
+            raise UserError(f"{path}: is a damaged provenance record, its field {field} is {_short(record.get(field))}; "
+                            f"remove it, and make the volume again where its provenance matters")
+    return record
+
+
+def write_provenance(volume: PathLike, content: str, manifest: Mapping[str, Any], slices: Mapping[str, Optional[str]],
+                     pixels: Mapping[str, str], pixel_size: PixelSize) -> None:
+    """Write the provenance record of a finished volume.
+
+    Parameters
+    ----------
+    volume : the finished volume.
+    content : ``probability`` or ``mask``.
+    manifest : what was asked.
+    slices : for each of the volume's slices the number of the input's slice and the hash of its grey values, None
+        where that slice failed and holds zeros.
+    pixels : for each of them the hash of the volume's own pixels.
+    pixel_size : the volume's.
+    """
+    write_json(provenance_path(volume), {
+        "format": FORMAT, "content": content, "bytes": _bytes(volume), "manifest": dict(manifest),
+        "pixel_size_nm": list(pixel_size), "failed": [int(z) for z, digest in slices.items() if digest is None],
+        "slices": dict(slices), "pixels": dict(pixels)})
+
+
+def _bytes(volume: PathLike) -> Optional[int]:
+    file, _ = split_dataset(volume)
+    return file.stat().st_size if file.is_file() else None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
