@@ -26,6 +26,7 @@ COMMANDS = {
     "correctness": "which validation patches a model classifies right",
     "timing": "time a slice patch by patch and dense",
     "bench_pruning": "compare the fast ordering with plain ones",
+    "bench_train": "compare the kernels that Caffe can train with",
     "bench_segment": "compare the engines of segmentation",
 }
 """Modules with a command line, in the order of work, and what each is for."""
