@@ -8,6 +8,10 @@ import time
 from pathlib import Path
 from typing import Dict, List, NamedTuple
 
+ONE_THREAD: Dict[str, str] = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+"""Environment of a process in which the arithmetic libraries use one thread; they look there once, when loaded."""
+
 
 def cores() -> int:
     """Processor cores that this process may use (a batch system may allow fewer than the machine has)."""
@@ -36,7 +40,7 @@ def available_memory() -> int:
 
 def _control_groups() -> List[Path]:
     """Folders of this process' Linux control groups and those around them, which may limit its memory."""
-    found = []
+    found: List[Path] = []
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -85,7 +89,7 @@ def blas_environment() -> Dict[str, str]:
     AVX-512 and takes kernels for the older ones, which need twice the time for the small matrices here.
     What is set already is left alone.
     """
-    result = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    result = dict(ONE_THREAD)
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split())
     except (OSError, IndexError):

@@ -1,28 +1,14 @@
-"""An engine in a child process: start it, send it tiles, read probabilities back, report how it died.
-
-A worker is started as ``python -m pycaffe_tools.engines.process DESCRIPTOR`` with the
-number of threads of its libraries set in its environment, where OpenBLAS and
-OpenMP look once, while they are loaded.
-"""
+"""An engine in a child process: send it tiles, read probabilities back, report how it died."""
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
-from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, Tuple
+from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from ..base.errors import UserError
-from ..base.files import PACKAGE_ROOT
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
-                    "NUMEXPR_NUM_THREADS")
+from ..base.child import Child, ChildDied, serve
+from ..base.machine import ONE_THREAD
 
 
 class Settings(NamedTuple):
@@ -45,7 +31,7 @@ class WorkerDied(Exception):
 
 
 class Worker:
-    """A worker process, seen from its parent.
+    """A worker process with one thread, seen from its parent.
 
     Raises
     ------
@@ -54,20 +40,9 @@ class Worker:
     """
 
     def __init__(self, settings: Settings):
-        parent, child = socket.socketpair()
-        self._log = tempfile.TemporaryFile()
-        environment = dict(os.environ, PYTHONUNBUFFERED="1", **dict.fromkeys(THREAD_VARIABLES, "1"))
-        # The package may be imported from a checkout, which the child does not look into by itself.
-        package_root = str(PACKAGE_ROOT.parent)
-        environment["PYTHONPATH"] = os.pathsep.join(
-            part for part in (package_root, os.environ.get("PYTHONPATH")) if part)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pycaffe_tools.engines.process", str(child.fileno())], pass_fds=[child.fileno()],
-            stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=environment)
-        child.close()
-        self._connection = Connection(parent.detach())
+        self._child = Child(__name__, settings, ONE_THREAD)
         try:
-            self._answer(settings)
+            self._ask(None)
         except BaseException:
             self.close()
             raise
@@ -75,7 +50,7 @@ class Worker:
     @property
     def process_id(self) -> int:
         """Number of the process."""
-        return self._process.pid
+        return self._child.process_id
 
     def predict(self, grey: np.ndarray) -> np.ndarray:
         """Probabilities (float32, the tile's shape) of a tile's grey values with their rim, as the volume holds them.
@@ -84,71 +59,34 @@ class Worker:
         ------
         WorkerDied : the process ended; make a new one.
         """
-        return self._answer(grey)
+        probabilities: np.ndarray = self._ask(grey)
+        return probabilities
 
-    def _answer(self, message: Any) -> Any:
+    def _ask(self, grey: Optional[np.ndarray]) -> Any:
         try:
-            self._connection.send(message)
-            kind, content = self._connection.recv()
-        except (EOFError, OSError):
-            raise WorkerDied(self._last_words()) from None
-        if kind == "refused":
-            raise UserError(content)
-        return content
-
-    def _last_words(self) -> str:
-        try:
-            code = self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
-        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 4096))
-        lines = [line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        # Caffe's reason stands before the stack trace that glog prints behind "***".
-        fatal = [line for line in lines if "Check failed" in line or "Error" in line]
-        said = f", its last words were: {(fatal or lines)[-1][:300]}" if lines else ""
-        if code == -signal.SIGKILL:
-            return (f"a worker process was killed (signal 9{said}), probably because memory ran out; "
-                    f"give less with --max-memory")
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        return f"a worker process ended {how}{said}"
+            return self._child.ask(grey)
+        except ChildDied as death:
+            advice = (", probably because memory ran out; give less with --max-memory"
+                      if death.code == -signal.SIGKILL else "")
+            raise WorkerDied(f"a worker process {death}{advice}") from None
 
     def close(self) -> None:
         """End the process."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        self._connection.close()
+        self._child.close()
 
 
-def serve(connection: Connection) -> None:
-    """What a worker process does: an engine from the first message, then a tile in, a tile out until the parent ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)    # Ctrl-C reaches the parent too, which ends its workers
+def _prepare(settings: Settings) -> Callable[[Optional[np.ndarray]], Optional[np.ndarray]]:
+    """Make the engine; what it is called with is a tile of raw grey values, or None to ask whether it is ready."""
     from .. import engines
     from ..nets.caffemodel import read_weights
     from ..nets.model import Normalisation
     from ..nets.netgraph import read_net
 
-    try:
-        settings = connection.recv()
-        engine = engines.create(settings.engine, read_net(settings.deploy), read_weights(settings.weights),
-                                tile=settings.tile, threads=1)
-    except UserError as error:
-        connection.send(("refused", str(error)))
-        return
+    engine = engines.create(settings.engine, read_net(settings.deploy), read_weights(settings.weights),
+                            tile=settings.tile, threads=1)
     normalisation = Normalisation(settings.mean, settings.std)
-    connection.send(("ready", None))
-    while True:
-        try:
-            grey = connection.recv()
-        except (EOFError, ConnectionError):
-            return
-        result = engine.predict(normalisation.apply(grey))
-        try:
-            connection.send(("done", result))
-        except ConnectionError:
-            return              # the parent was killed
+    return lambda grey: None if grey is None else engine.predict(normalisation.apply(grey))
 
 
 if __name__ == "__main__":
-    serve(Connection(int(sys.argv[1])))
+    serve(_prepare)

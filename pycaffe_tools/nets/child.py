@@ -6,17 +6,12 @@ user, and not from this package, its own process is therefore the place for it.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import re
-import tempfile
 from typing import Any, Callable, TypeVar
 
+from ..base.child import ChildDied, call_in_fork
 from ..base.errors import UserError
 
 Result = TypeVar("Result")
-
-_FATAL = re.compile(r"^F\d{4,8} .*?\] (.*)$", re.MULTILINE)
 
 
 def in_child(function: Callable[..., Result], *arguments: Any, where: str) -> Result:
@@ -31,37 +26,12 @@ def in_child(function: Callable[..., Result], *arguments: Any, where: str) -> Re
     ------
     UserError : the function raised it, or Caffe aborted; the message then holds Caffe's reason.
     """
-    # A fork shares the arguments as they are; protobuf messages and arrays need no pickling.
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    with tempfile.TemporaryFile("w+", errors="replace") as log:
-        process = context.Process(target=_answer, args=(sender, log.fileno(), function, arguments), daemon=True)
-        process.start()
-        sender.close()
-        try:
-            kind, content = receiver.recv()
-        except EOFError:
-            kind, content = "ended", None
-        finally:
-            receiver.close()
-        process.join()
-        log.seek(0)
-        written = log.read()
-    if kind == "result":
-        return content
-    if kind == "user error":
-        raise UserError(content)
-    fatal = _FATAL.findall(written)
-    if fatal:
-        raise UserError(f"{where}: Caffe refuses it: {fatal[-1].strip()}; correct the net")
-    raise RuntimeError(f"the process that runs {where} in Caffe ended with code {process.exitcode}:\n{written[-2000:]}")
-
-
-def _answer(sender: Any, log: int, function: Callable[..., Any], arguments: Any) -> None:
-    os.dup2(log, 2)
     try:
-        answer = ("result", function(*arguments))
-    except UserError as error:
-        answer = ("user error", str(error))
-    sender.send(answer)
-    sender.close()
+        return call_in_fork(function, *arguments)
+    except ChildDied as death:
+        if death.failed_check:
+            raise UserError(f"{where}: Caffe refuses it: {death.failed_check}; correct the net") from None
+        if death.code < 0:
+            raise UserError(f"{where}: the process that ran it in Caffe {death}; check the sizes in it, "
+                            f"and that there is enough memory") from None
+        raise RuntimeError(f"the process that ran {where} in Caffe {death}\n{death.log}") from None

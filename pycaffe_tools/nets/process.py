@@ -19,6 +19,7 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from google.protobuf.message import DecodeError
 
+from ..base.child import die_with_parent
 from ..base.errors import UserError
 from .schema import schema
 
@@ -155,6 +156,7 @@ def run_caffe_train(solver: Path, log: Path, on_event: Callable[[LogEvent], None
     process = subprocess.Popen(command, cwd=str(solver.parent), env=environment, stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, universal_newlines=True, errors="replace",
                                start_new_session=True, preexec_fn=die_with_parent)
+    assert process.stderr is not None
     try:
         with open(log, "a", encoding="utf-8") as stream:
             while True:
@@ -182,16 +184,6 @@ def run_caffe_train(solver: Path, log: Path, on_event: Callable[[LogEvent], None
     if reader.fatal or code:
         raise UserError(f"{log}: Caffe stopped with exit code {code}: {_explanation(reader.fatal, tail)}")
     return code
-
-
-def die_with_parent() -> None:
-    """Have the kernel end Caffe when this program is killed, so that two do not write one folder (Linux)."""
-    try:
-        import ctypes
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    except (OSError, AttributeError):
-        pass
 
 
 def _explanation(fatal: List[str], tail: List[str]) -> str:

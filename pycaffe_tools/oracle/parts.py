@@ -7,16 +7,12 @@ own also keeps an abort of Caffe away from the caller.
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
-import sys
-from typing import Any, BinaryIO, List
+from typing import Any, Callable, List, Tuple
 
 import numpy as np
 
+from ..base.child import Child, ChildDied, serve
 from ..base.errors import UserError
-from ..base.files import PACKAGE_ROOT
 from ..base.machine import blas_environment, usage
 from ..nets.netgraph import NetGraph
 from .incremental import Incremental
@@ -34,24 +30,23 @@ class RemotePart:
     """
 
     def __init__(self, task: Task, *options: Any):
-        environment = {**os.environ, **blas_environment()}
-        package_parent = str(PACKAGE_ROOT.parent)
-        environment["PYTHONPATH"] = os.pathsep.join(
-            [package_parent] + [path for path in [environment.get("PYTHONPATH")] if path])
-        self._process = subprocess.Popen([sys.executable, "-m", "pycaffe_tools.oracle.parts"], env=environment,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._send(({**task._asdict(), "graph": task.graph.with_batch(1).SerializeToString()}, options))
-
-    def _send(self, message: Any) -> None:
+        fields = {**task._asdict(), "graph": task.graph.with_batch(1).SerializeToString()}
         try:
-            pickle.dump(message, self._process.stdin, protocol=4)
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise self._ended() from None
+            self._child = Child(__name__, (fields, options), blas_environment())
+        except ChildDied as death:
+            raise _ended(death) from None
+
+    @property
+    def process_id(self) -> int:
+        """Number of the process."""
+        return self._child.process_id
 
     def ask(self, method: str, *arguments: Any) -> None:
         """Start a method of the engine."""
-        self._send((method, arguments))
+        try:
+            self._child.send((method, arguments))
+        except ChildDied as death:
+            raise _ended(death) from None
 
     def answer(self) -> Any:
         """Wait for the result of what was asked, in the order of asking.
@@ -61,24 +56,18 @@ class RemotePart:
         UserError : the engine's own, or the process ended.
         """
         try:
-            outcome, value = pickle.load(self._process.stdout)
-        except (EOFError, pickle.UnpicklingError):
-            raise self._ended() from None
-        if outcome == "user error":
-            raise UserError(value)
-        return value
-
-    def _ended(self) -> UserError:
-        code = self._process.wait()
-        return UserError(f"a process that evaluates candidates ended with code {code} (its message is above; -9 means "
-                         f"killed, often for want of memory); the same command goes on where it was")
+            return self._child.receive()
+        except ChildDied as death:
+            raise _ended(death) from None
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.wait()
-        self._process.stdin.close()
-        self._process.stdout.close()
+        self._child.close()
+
+
+def _ended(death: ChildDied) -> UserError:
+    return UserError(f"a process that evaluates candidates {death} (signal 9 is often sent for want of memory); "
+                     f"the same command goes on where it was")
 
 
 def start_parts(task: Task, plain: bool, workers: int, max_memory: int, batch_size: int) -> List[RemotePart]:
@@ -109,32 +98,24 @@ def start_parts(task: Task, plain: bool, workers: int, max_memory: int, batch_si
     return parts
 
 
-def serve(requests: BinaryIO, replies: BinaryIO) -> None:
-    """Answer requests until there are no more (the caller ended)."""
+def _prepare(settings: Tuple[Any, Any]) -> Callable[[Tuple[str, Any]], Any]:
+    """What answers the requests of a :class:`RemotePart`; the engine is made when it is first needed."""
     from ..nets.schema import schema
 
-    def reply(*message: Any) -> None:
-        pickle.dump(message, replies, protocol=4)
-        replies.flush()
+    fields, options = settings
+    engines: List[Any] = []
 
-    fields, options = pickle.load(requests)
-    engine = None
-    while True:
-        try:
-            method, arguments = pickle.load(requests)
-        except EOFError:
-            return
+    def handle(request: Tuple[str, Any]) -> Any:
+        method, arguments = request
         if method == "usage":
-            reply("done", tuple(usage()))
-            continue
-        try:
-            if engine is None:
-                graph = NetGraph(schema().NetParameter.FromString(fields.pop("graph")))
-                engine = make_engine(Task(graph=graph, **fields), *options)
-                fields.clear()
-            reply("done", None if method == "ready" else getattr(engine, method)(*arguments))
-        except UserError as error:
-            reply("user error", str(error))
+            return tuple(usage())
+        if not engines:
+            graph = NetGraph(schema().NetParameter.FromString(fields.pop("graph")))
+            engines.append(make_engine(Task(graph=graph, **fields), *options))
+            fields.clear()
+        return None if method == "ready" else getattr(engines[0], method)(*arguments)
+
+    return handle
 
 
 class LocalPart:
@@ -162,11 +143,4 @@ def make_engine(task: Task, plain: bool, batch_size: int, max_memory: int, from_
 
 
 if __name__ == "__main__":
-    # Caffe and libraries print to standard output; keep it for replies alone.
-    channel = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    try:
-        serve(sys.stdin.buffer, channel)
-    except (BrokenPipeError, EOFError, KeyboardInterrupt):
-        # The caller is gone, and with it the need for an answer; nothing is left to flush into the closed pipe.
-        os._exit(0)
+    serve(_prepare)

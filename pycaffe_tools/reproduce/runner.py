@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,9 +12,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set
 
 import click
 
+from ..base.child import child_environment, die_with_parent
 from ..base.files import PACKAGE_ROOT
 from ..base.progress import duration
-from ..nets.process import die_with_parent
 from .collect import collect, collect_plan
 from .plan import Node
 from .store import RunStore
@@ -49,9 +48,7 @@ class _Running:
 
     def _begin(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", *_module(self.store.filled(self.node.commands[self.step]))]
-        package = str(PACKAGE_ROOT.parent)
-        environment = dict(os.environ, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1",
-                           PYTHONPATH=os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])))
+        environment = child_environment({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"})
         self._stream.write(f"$ {' '.join(command)}\n".encode())
         self._stream.flush()
         # Its own session, so that Ctrl-C reaches it once, through us; and it ends when this program is killed.

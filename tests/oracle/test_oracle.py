@@ -1,6 +1,8 @@
 """The incremental oracle gives the losses of the plain one, and the plain one those of Caffe as anyone would run it."""
 
+import os
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -234,8 +236,8 @@ def test_two_processes_give_the_losses_of_one():
 
 def test_a_process_that_is_killed_is_told_in_one_sentence():
     oracle = open_oracle(task("small", "fc4"), workers=1, batch_size=16)
-    oracle.parts[0]._process.kill()
-    with pytest.raises(UserError, match="ended with code -9"):
+    os.kill(oracle.parts[0].process_id, signal.SIGKILL)
+    with pytest.raises(UserError, match="ended by signal 9"):
         oracle.losses([0])
     oracle.close()
 
