@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .errors import UserError
 
 Pair = Tuple[int, int]
 """Rows and columns."""
+
+
+def pair(numbers: Iterable[int]) -> Pair:
+    """Two numbers as a :data:`Pair`."""
+    rows, columns = numbers
+    return rows, columns
 
 
 class Region(NamedTuple):
@@ -74,7 +80,7 @@ def parse_slices(text: Optional[str], count: int, option: str = "--slices") -> L
     """
     if text is None:
         return list(range(count))
-    chosen = set()
+    chosen: Set[int] = set()
     for part in text.split(","):
         first, stop = _one_range(part.strip(), count, option)
         if not 0 <= first < stop <= count:

@@ -21,10 +21,11 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from ..base.ranges import Pair, pair
 from ..nets.paper import MEMBRANE
 from ..nets.schema import schema
-from .caffe_phases import _FirstPooling, _moved, _phase_name, _trimmed
-from .steps import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, sources
+from .caffe_phases import FirstPooling, moved, needed_positions, phase_name
+from .steps import Combine, Convolve, DensePlan, Map, Operand, Pool, Rectify, Softmax, sources
 
 Kernels = Mapping[str, Tuple[np.ndarray, np.ndarray]]
 
@@ -32,7 +33,7 @@ OUTPUT = "membrane"
 """Name of the net's output blob."""
 
 
-def dense_net(plan: Plan, tile: Pair) -> Any:
+def dense_net(plan: DensePlan, tile: Pair) -> Any:
     """The plan as a NetParameter for tiles of one size.
 
     Parameters
@@ -48,15 +49,15 @@ def dense_net(plan: Plan, tile: Pair) -> Any:
     return _Printer(plan, tile).proto
 
 
-def dense_weights(plan: Plan, kernels: Kernels) -> Dict[str, List[np.ndarray]]:
+def dense_weights(plan: DensePlan, kernels: Kernels) -> Dict[str, List[np.ndarray]]:
     """Blobs of :func:`dense_net` by layer name, cut from the patch net's ``kernels``."""
-    first = _FirstPooling(plan)
+    first = FirstPooling(plan)
     blobs = {}
     for step in plan.steps:
         if isinstance(step, Convolve):
             kernel, bias = kernels[step.layer]
             piece = np.ascontiguousarray(kernel[:, :, slice(*step.rows), slice(*step.columns)])
-            names = ([_phase_name(step.out, phase) for phase in first.phases] if step.out.name in first.phased
+            names = ([phase_name(step.out, phase) for phase in first.phases] if step.out.name in first.made_as_phases
                      else [step.out.name])
             blobs.update({name: [piece] + ([bias] if step.bias else []) for name in names})
     rows, columns = first.stride
@@ -71,17 +72,17 @@ class _Printer:
     ``_phases`` the blobs of the maps that are made as phases.
     """
 
-    def __init__(self, plan: Plan, tile: Pair):
+    def __init__(self, plan: DensePlan, tile: Pair):
         self._plan, self._tile, self._stride = plan, tile, plan.first_stride
-        self._first = _FirstPooling(plan)
+        self._first = FirstPooling(plan)
         self.proto = schema().NetParameter(name=f"{plan.net}_dense")
         self._blobs: Dict[str, str] = {}
-        self._frames = _trimmed(plan, self._first)
+        self._frames = needed_positions(plan, self._first)
         self._phases: Dict[str, Dict[Pair, str]] = {}
         self._windows: Dict[Tuple[Pair, Pair, float], str] = {}
         self._shifted: Dict[Tuple[str, int, Pair, Pair], List[Tuple[int, str]]] = {}
         self._is_fragments = {plan.input.name: self._stride == (1, 1)}
-        self._is_fragments.update({step.out.name: True for step in self._first.steps})
+        self._is_fragments.update({step.out.name: True for step in self._first.pools})
         self._sizes: Dict[Pair, str] = {}
         self._crops: Dict[Tuple[str, Pair, Pair], str] = {}
         self._readers: Dict[str, int] = {}
@@ -118,7 +119,7 @@ class _Printer:
         if isinstance(step, Convolve):
             self._convolve(step)
         elif isinstance(step, Pool):
-            (self._pool_first if step in self._first.steps else self._pool)(step)
+            (self._pool_first if step in self._first.pools else self._pool)(step)
         elif isinstance(step, Combine):
             # What has the same positions is combined first and cut afterwards, once.
             frames = {self._frames[operand.source.name][2:] for operand in step.operands}
@@ -136,19 +137,19 @@ class _Printer:
 
     def _convolve(self, step: Convolve) -> None:
         window = (step.rows[1] - step.rows[0], step.columns[1] - step.columns[0])
-        if step.out.name in self._first.phased:
-            count = self._size(self._first.steps[0].out)
-            size = tuple(self._stride[axis] * (count[axis] - 1) + step.spacing[axis] * (window[axis] - 1) + 1
-                         for axis in (0, 1))
+        if step.out.name in self._first.made_as_phases:
+            count = self._size(self._first.pools[0].out)
+            size = pair(self._stride[axis] * (count[axis] - 1) + step.spacing[axis] * (window[axis] - 1) + 1
+                        for axis in (0, 1))
             self._phases[step.out.name] = {}
             for phase in self._first.phases:
-                name = self._phases[step.out.name][phase] = _phase_name(step.out, phase)
-                source = self._crop(self._blobs[step.source.name], phase, size)  # type: ignore[arg-type]
+                name = self._phases[step.out.name][phase] = phase_name(step.out, phase)
+                source = self._crop(self._blobs[step.source.name], phase, size)
                 self._convolution(name, source, step, window, step.spacing, self._stride)
             return
         offset = (step.rows[0] * step.spacing[0], step.columns[0] * step.spacing[1])
-        reach = tuple(step.out.reach[axis] + step.spacing[axis] * (window[axis] - 1) for axis in (0, 1))
-        source = self._read(Operand(step.source, offset), step.out._replace(reach=reach))  # type: ignore[arg-type]
+        reach = pair(step.out.reach[axis] + step.spacing[axis] * (window[axis] - 1) for axis in (0, 1))
+        source = self._read(Operand(step.source, offset), step.out._replace(reach=reach))
         self._convolution(step.out.name, source, step, window, self._scaled(step.spacing, step.source), (1, 1))
 
     def _convolution(self, name: str, source: str, step: Convolve, window: Pair, dilation: Pair, stride: Pair) -> None:
@@ -165,7 +166,7 @@ class _Printer:
             # Nobody but the first pooling reads phases, so they are changed in place.
             self._phases[step.out.name] = self._phases[step.source.name]
             for phase, blob in self._phases[step.out.name].items():
-                self._layer(_phase_name(step.out, phase), "ReLU", [blob], blob)
+                self._layer(phase_name(step.out, phase), "ReLU", [blob], blob)
             return
         if self._readers[step.source.name] == 1:
             self._blobs[step.out.name] = self._blobs[step.source.name]
@@ -175,11 +176,11 @@ class _Printer:
         """The fragments of one window: first down the rows, shared with windows as high, then along the columns."""
         source, count = step.source, self._size(step.out)
         if source.name not in self._phases:
-            size = tuple(self._stride[axis] * (count[axis] - 1) + 1 for axis in (0, 1))
+            size = pair(self._stride[axis] * (count[axis] - 1) + 1 for axis in (0, 1))
             self._phases[source.name] = {}
             for phase in self._first.phases:
-                name = self._phases[source.name][phase] = _phase_name(source, phase)
-                crop = self._crop(self._blobs[source.name], phase, size)  # type: ignore[arg-type]
+                name = self._phases[source.name][phase] = phase_name(source, phase)
+                crop = self._crop(self._blobs[source.name], phase, size)
                 options = self._layer(name, "Pooling", [crop], name).pooling_param
                 options.kernel_size = 1
                 options.stride_h, options.stride_w = self._stride
@@ -195,10 +196,10 @@ class _Printer:
         if key not in self._windows:
             axis = 1 if window[1] > 1 else 0
             # Other variants' windows are a row or a column smaller: they are made first and gone on with.
-            smaller = [each.window[axis] for each in self._first.steps if each.window[axis] < window[axis]]
+            smaller = [each.window[axis] for each in self._first.pools if each.window[axis] < window[axis]]
             whole = max(smaller, default=1)
             pieces = [(0, whole)] + [(number, 1) for number in range(whole, window[axis])]
-            blobs = [self._window_of_phases(step, _moved(corner, axis, start), _moved((1, 1), axis, length - 1)
+            blobs = [self._window_of_phases(step, moved(corner, axis, start), moved((1, 1), axis, length - 1)
                                             if axis == 0 else (window[0], length)) for start, length in pieces]
             name = "_".join(str(each) for each in (step.source.name, "window", *window, "at", *corner))
             self._windows[key] = self._combine(name + ("" if scale == 1 else "_scaled"), blobs, [scale] * len(blobs),
@@ -211,8 +212,8 @@ class _Printer:
         source, out = self._frames[step.source.name], self._frames[step.out.name]
         blob, size, want = self._blobs[source.name], self._size(source), self._size(out)
         skip = self._scaled((out.start[0] - source.start[0], out.start[1] - source.start[1]), source)
-        blob = self._extend(blob, size, tuple(max(size[axis], skip[axis] + want[axis]  # type: ignore[arg-type]
-                                                  + spacing[axis] * (step.window[axis] - 1)) for axis in (0, 1)))
+        blob = self._extend(blob, size, pair(
+            max(size[axis], skip[axis] + want[axis] + spacing[axis] * (step.window[axis] - 1)) for axis in (0, 1)))
         # Rows that only the second reduction needs are kept in the first.
         size = (want[0] + spacing[0] * (step.window[0] - 1), want[1])
         name = step.out.name
@@ -228,7 +229,7 @@ class _Printer:
         """Maximum or sum of ``count`` cut-outs of a blob, one ``spacing`` after the other; shorter ones are reused."""
         made = self._shifted.setdefault((blob, axis, offset, size), [])
         done, start = max([each for each in made if each[0] <= count], default=(0, ""))
-        blobs = ([start] if done else []) + [self._crop(blob, _moved(offset, axis, number * spacing), size)
+        blobs = ([start] if done else []) + [self._crop(blob, moved(offset, axis, number * spacing), size)
                                              for number in range(done, count)]
         result = self._combine(name, blobs, [1.0] * len(blobs), kind)
         made.append((count, result))
@@ -247,7 +248,7 @@ class _Printer:
         whole = [self._tile[axis] + each.reach[axis] - each.start[axis] for axis in (0, 1)]
         if self._is_fragments[each.name]:
             return whole[0] // self._stride[0], whole[1] // self._stride[1]
-        return whole[0] + self._first.beyond[0], whole[1] + self._first.beyond[1]
+        return whole[0] + self._first.overhang[0], whole[1] + self._first.overhang[1]
 
     def _read(self, operand: Operand, out: Map) -> str:
         """The blob of an operand at the positions of ``out``."""
@@ -275,17 +276,16 @@ class _Printer:
 
     def _extend(self, blob: str, have: Pair, want: Pair) -> str:
         """Repeat rows and columns at the end, for windows whose values are not used, until there are enough."""
-        have = tuple(have)  # type: ignore
         for axis in (0, 1):
             while have[axis] < want[axis]:
                 length = min(have[axis], want[axis] - have[axis])
-                piece = tuple(length if each == axis else have[each] for each in (0, 1))
-                end = self._crop(blob, (0, 0), piece)  # type: ignore
+                piece = pair(length if each == axis else have[each] for each in (0, 1))
+                end = self._crop(blob, (0, 0), piece)
                 self._fresh += 1
                 name = f"longer_{self._fresh}"
                 self._layer(name, "Concat", [blob, end], name).concat_param.axis = 2 + axis
                 blob = name
-                have = tuple(have[each] + (length if each == axis else 0) for each in (0, 1))  # type: ignore
+                have = moved(have, axis, length)
         return blob
 
     def _combine(self, name: str, blobs: Sequence[str], coefficients: Sequence[float], kind: str) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Sequence, Tuple
+from typing import Dict, Tuple
 
 import numpy as np
 
+from ..nets.kernels import ungrouped
 from ..nets.netgraph import NetGraph
+from ..nets.runtime import Weights
 
 
-def kernels(graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]]) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+def kernels(graph: NetGraph, weights: Weights) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
     """Every parametric layer as a convolution.
 
     Returns
@@ -26,7 +28,7 @@ def kernels(graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]]) -> Dic
         if layer.is_parametric:
             blobs = weights[layer.name]
             if layer.type == "Convolution":
-                kernel = _ungrouped(np.asarray(blobs[0], np.float32), layer.geometry.group)
+                kernel = ungrouped(blobs[0], layer.geometry.group)
             else:
                 kernel = np.asarray(blobs[0], np.float32).reshape(layer.num_output, channels, rows, columns)
             bias = (np.asarray(blobs[1], np.float32) if layer.bias_term
@@ -35,14 +37,3 @@ def kernels(graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]]) -> Dic
         shape = graph.output_shape(layer)
         channels, (rows, columns) = shape[1], (tuple(shape[2:]) + (1, 1))[:2]
     return result
-
-
-def _ungrouped(kernel: np.ndarray, groups: int) -> np.ndarray:
-    if groups == 1:
-        return kernel
-    outputs, inputs = kernel.shape[0] // groups, kernel.shape[1]
-    whole = np.zeros((kernel.shape[0], inputs * groups) + kernel.shape[2:], np.float32)
-    for group in range(groups):
-        here = slice(group * outputs, (group + 1) * outputs)
-        whole[here, group * inputs:(group + 1) * inputs] = kernel[here]
-    return whole

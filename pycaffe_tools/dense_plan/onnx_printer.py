@@ -21,8 +21,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from ..base.ranges import Pair, pair
 from ..nets.paper import MEMBRANE
-from .steps import Combine, Convolve, Map, Operand, Plan, Pool, Rectify, Softmax
+from .steps import Combine, Convolve, DensePlan, Map, Operand, Pool, Rectify, Softmax
 
 OPSET, IR_VERSION = 13, 7
 """Old enough for any runtime since 2021; nothing newer is needed."""
@@ -33,12 +34,12 @@ BLOCK = 16
 Kernels = Mapping[str, Tuple[np.ndarray, np.ndarray]]
 
 
-def dense_model(plan: Plan, kernels: Kernels, name: str, mirrored: Optional[Tuple[int, int]] = None) -> Any:
+def dense_model(plan: DensePlan, kernels: Kernels, name: str, mirrored: Optional[Tuple[int, int]] = None) -> Any:
     """The plan as an ONNX model with free tile size.
 
     Parameters
     ----------
-    plan, kernels : from :mod:`pycaffe_tools.dense_plan.plan`.
+    plan, kernels : from :mod:`pycaffe_tools.dense_plan.plan` and :mod:`pycaffe_tools.dense_plan.kernels`.
     name : the graph's name.
     mirrored : pixels to add before and after the input along either axis,
         mirrored at its border as numpy's ``reflect`` does; with an engine's
@@ -55,7 +56,7 @@ def dense_model(plan: Plan, kernels: Kernels, name: str, mirrored: Optional[Tupl
 class _Printer:
     """Writes nodes step by step; ``_names`` says which tensor holds each map."""
 
-    def __init__(self, plan: Plan, kernels: Kernels):
+    def __init__(self, plan: DensePlan, kernels: Kernels):
         import onnx
         self._onnx = onnx
         self._plan, self._kernels = plan, kernels
@@ -124,8 +125,8 @@ class _Printer:
                  for axis in (0, 1)]
         name = self._names[source.name]
         if min(before + after) < 0:
-            cut = Map("", source.channels, tuple(max(0, -b) + s for b, s in zip(before, source.start)),  # type: ignore
-                      tuple(r + min(0, a) for a, r in zip(after, source.reach)))
+            cut = Map("", source.channels, pair(max(0, -b) + s for b, s in zip(before, source.start)),
+                      pair(r + min(0, a) for a, r in zip(after, source.reach)))
             name = self._read(Operand(source), cut)
         inputs_of_node = [name, self._constant(filled)]
         if bias is not None:
@@ -154,10 +155,11 @@ class _Printer:
     def _sum(self, step: Combine) -> str:
         """Operands that need work on the way go through a depthwise convolution, each with the sum so far added."""
         plain = [operand for operand in step.operands if self._is_plain(operand, step.out)]
-        total = None
-        for operand in plain + [operand for operand in step.operands if operand not in plain]:
-            term = self._read(operand, step.out)
-            total = term if total is None else self._node("Add", [term, total])
+        others = [operand for operand in step.operands if operand not in plain]
+        first, *rest = plain + others
+        total = self._read(first, step.out)
+        for operand in rest:
+            total = self._node("Add", [self._read(operand, step.out), total])
         return total
 
     def _maximum(self, step: Combine) -> str:
@@ -177,11 +179,11 @@ class _Printer:
         return operand.coefficient == 1 and not any(sum(self._cut(operand, out), ()))
 
     @staticmethod
-    def _cut(operand: Operand, out: Map) -> Tuple[Tuple[int, int], Tuple[int, int]]:
+    def _cut(operand: Operand, out: Map) -> Tuple[Pair, Pair]:
         """Rows and columns to cut off before and after, to have the operand at the positions of ``out``."""
-        before = tuple(out.start[axis] + operand.offset[axis] - operand.source.start[axis] for axis in (0, 1))
-        after = tuple(operand.source.reach[axis] - operand.offset[axis] - out.reach[axis] for axis in (0, 1))
-        return before, after  # type: ignore
+        before = pair(out.start[axis] + operand.offset[axis] - operand.source.start[axis] for axis in (0, 1))
+        after = pair(operand.source.reach[axis] - operand.offset[axis] - out.reach[axis] for axis in (0, 1))
+        return before, after
 
     def _read(self, operand: Operand, out: Map) -> str:
         """The tensor of an operand at the positions of ``out``, times its coefficient."""

@@ -21,9 +21,9 @@ alone.  So a map has up to four variants, told apart by a flag per axis
 - *Pooling* along one axis at a time: a window that holds the last element takes
   it from the edge variant and the others from the interior.
 
-The result is a :class:`pycaffe_tools.dense_plan.steps.Plan`: steps without loops or
-conditions that know nothing of an engine.  :mod:`pycaffe_tools.engines` prints
-it for ONNX Runtime and for stock Caffe.
+The result is a :class:`pycaffe_tools.dense_plan.steps.DensePlan`: steps without loops or
+conditions that know nothing of an engine; printers beside this module write it
+for ONNX Runtime and for stock Caffe.
 
 Dense evaluation without clipped windows: A. Giusti et al., ICIP 2013; H. Li et
 al., arXiv:1412.4526; F. Tschopp, arXiv:1509.03371.
@@ -31,12 +31,13 @@ al., arXiv:1412.4526; F. Tschopp, arXiv:1509.03371.
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..base.errors import UserError
+from ..base.ranges import Pair, pair
 from ..nets.layers import Layer, pooled_length
 from ..nets.netgraph import NetGraph
-from .steps import Combine, Convolve, Map, Operand, Pair, Plan, Pool, Rectify, Softmax, Step, sources
+from .steps import Combine, Convolve, DensePlan, Map, Operand, Pool, Rectify, Softmax, Step, sources
 
 Variant = Tuple[int, int]
 
@@ -44,7 +45,7 @@ _INTERIOR: Variant = (0, 0)
 _SUFFIX = {(0, 0): "", (0, 1): "_right", (1, 0): "_bottom", (1, 1): "_corner"}
 
 
-def make_plan(graph: NetGraph, exact: bool = True) -> Plan:
+def make_plan(graph: NetGraph, exact: bool = True) -> DensePlan:
     """The exact dense plan of a chain net.
 
     Parameters
@@ -71,8 +72,8 @@ def make_plan(graph: NetGraph, exact: bool = True) -> Plan:
         raise UserError(f"layer {chain[-1].name}: the net ends in {planner.size[0]}x{planner.size[1]} values for a "
                         f"patch, where dense evaluation needs one; use --mode patch")
     output = planner.variants[_INTERIOR]
-    return Plan(graph.name, (shape[2], shape[3]), planner.input, output, tuple(_needed(planner.steps, output)),
-                planner.spacing, planner.first_stride)
+    return DensePlan(graph.name, (shape[2], shape[3]), planner.input, output, tuple(_needed(planner.steps, output)),
+                     planner.spacing, planner.first_stride)
 
 
 class _Planner:
@@ -101,7 +102,7 @@ class _Planner:
     @property
     def reach(self) -> Pair:
         """How far all variants of the current map reach beyond the tile."""
-        return tuple(spacing * (size - 1) for spacing, size in zip(self.spacing, self.size))  # type: ignore
+        return pair(spacing * (size - 1) for spacing, size in zip(self.spacing, self.size))
 
     def add(self, layer: Layer) -> None:
         """Plan one more layer."""
@@ -135,7 +136,7 @@ class _Planner:
                 self.variants = {(variant[0] * axis, variant[1] * (1 - axis)): each for variant, each in kept.items()}
                 self.edge = (self.edge[0] and axis != 0, self.edge[1] and axis != 1)
 
-    def _map(self, name: str, channels: int, start: Pair = (0, 0), reach: Union[Pair, None] = None) -> Map:
+    def _map(self, name: str, channels: int, start: Pair = (0, 0), reach: Optional[Pair] = None) -> Map:
         return Map(name, channels, start, self.reach if reach is None else reach)
 
     def _each(self, layer: Layer, kind: type) -> None:
@@ -155,7 +156,7 @@ class _Planner:
         spacing = (self.spacing[0] * dilation[0], self.spacing[1] * dilation[1])
         differ = [self.edge[axis] and kernel[axis] > 1 for axis in (0, 1)]
         parts = self._differences(layer, differ, tuple(spacing[axis] * (kernel[axis] - 1) for axis in (0, 1)))
-        self.size = tuple(self.size[axis] - dilation[axis] * (kernel[axis] - 1) for axis in (0, 1))  # type: ignore
+        self.size = pair(self.size[axis] - dilation[axis] * (kernel[axis] - 1) for axis in (0, 1))
         self.channels = layer.num_output
         made: Dict[Variant, Map] = {}
         for variant, source in sorted(parts.items()):
@@ -212,10 +213,10 @@ class _Planner:
                 raise UserError(f"layer {layer.name}: its last pooling window starts outside its input, which dense "
                                 f"evaluation does not support; use --mode patch")
         old_edge, old_spacing = self.edge, self.spacing
-        self.edge = tuple(self._exact and (self.edge[axis] or clipped[axis] < window[axis])  # type: ignore
-                          for axis in (0, 1))
-        self.spacing = tuple(self.spacing[axis] * stride[axis] for axis in (0, 1))  # type: ignore
-        self.size = tuple(counts)  # type: ignore
+        down, across = (self._exact and (self.edge[axis] or clipped[axis] < window[axis]) for axis in (0, 1))
+        self.edge = (down, across)
+        self.spacing = pair(self.spacing[axis] * stride[axis] for axis in (0, 1))
+        self.size = pair(counts)
         if not self._pooled:
             self.first_stride, self._pooled = stride, True
         kind = "MAX" if layer.pool == "MAX" else "SUM"
@@ -267,13 +268,12 @@ class _Pieces:
             self._across[row, taps] = self._combine(name, operands, (edge.reach[0], self._planner.reach[1]))
         return self._across[row, taps], 1
 
-    def _pool(self, name: str, source: Map, window: Pair, scale: float, reach: Union[Pair, None] = None) -> Map:
+    def _pool(self, name: str, source: Map, window: Pair, scale: float, reach: Optional[Pair] = None) -> Map:
         if reach is None:
             if window == (1, 1):
                 return source
             # As far as whole windows go; along the columns, where a clipped window may come last, to the end.
-            reach = tuple(source.reach[axis] - self._spacing[axis] * (window[axis] - 1)  # type: ignore
-                          for axis in (0, 1))
+            reach = pair(source.reach[axis] - self._spacing[axis] * (window[axis] - 1) for axis in (0, 1))
             reach = reach[0], max(reach[1], self._planner.reach[1])
         out = Map(name, source.channels, source.start, reach)
         self._planner.steps.append(Pool(out, source, window, self._spacing, self._kind, scale))

@@ -1,15 +1,15 @@
-"""The words in which a dense plan is written: maps with their positions, and five kinds of steps.
+"""Data types of a dense plan: maps with their positions, and five kinds of steps.
 
 No step knows an engine, a loop or a condition; a plan is read from the first
 step to the last.  :mod:`pycaffe_tools.dense_plan.plan` makes plans,
-:mod:`pycaffe_tools.engines` prints them.
+:mod:`pycaffe_tools.dense_plan.onnx_printer` and :mod:`pycaffe_tools.dense_plan.caffe_printer` print them.
 """
 
 from __future__ import annotations
 
 from typing import List, NamedTuple, Tuple, Union
 
-Pair = Tuple[int, int]
+from ..base.ranges import Pair
 
 
 class Map(NamedTuple):
@@ -91,7 +91,7 @@ class Softmax(NamedTuple):
 Step = Union[Convolve, Pool, Combine, Rectify, Softmax]
 
 
-class Plan(NamedTuple):
+class DensePlan(NamedTuple):
     """Dense evaluation of a net, for tiles of any size."""
 
     net: str

@@ -24,8 +24,10 @@ from types import ModuleType
 from typing import Dict, List, Tuple
 
 from ..base.errors import UserError
+from ..base.ranges import Pair
 from ..nets.netgraph import NetGraph
-from .engine import Engine, Tile, Weights
+from ..nets.runtime import Weights
+from .engine import Engine
 
 USEFUL_BYTES = 900_000_000
 """Memory of a process beyond which a larger tile gains only a few hundredths of the time."""
@@ -58,7 +60,7 @@ def default_name() -> str:
     return names[0]
 
 
-def create(name: str, graph: NetGraph, weights: Weights, tile: Tile, threads: int = 1) -> Engine:
+def create(name: str, graph: NetGraph, weights: Weights, tile: Pair, threads: int = 1) -> Engine:
     """Make an engine ready.
 
     Parameters
@@ -82,7 +84,7 @@ def create(name: str, graph: NetGraph, weights: Weights, tile: Tile, threads: in
     return _module(name).create(graph, weights, tile, threads)
 
 
-def predicted_bytes(name: str, graph: NetGraph, tile: Tile, threads: int = 1) -> int:
+def predicted_bytes(name: str, graph: NetGraph, tile: Pair, threads: int = 1) -> int:
     """Peak resident memory of one process that runs this engine with this tile, in bytes.
 
     A measured constant (the interpreter and its libraries) plus what the net's
@@ -91,7 +93,7 @@ def predicted_bytes(name: str, graph: NetGraph, tile: Tile, threads: int = 1) ->
     return _module(name).predicted_bytes(graph, tile, threads)
 
 
-def best_tile(name: str, graph: NetGraph, max_bytes: int) -> Tile:
+def best_tile(name: str, graph: NetGraph, max_bytes: int) -> Pair:
     """The tile that gives the best speed within ``max_bytes`` of memory for one process.
 
     Larger tiles compute their halo less often; more than ``USEFUL_BYTES`` are not taken for that.

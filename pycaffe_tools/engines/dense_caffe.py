@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..base.ranges import Pair
 from ..dense_plan.caffe_printer import OUTPUT, dense_net, dense_weights
 from ..dense_plan.kernels import kernels
 from ..dense_plan.plan import make_plan
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import PYCAFFE_BYTES, check_weights, load_net
-from .engine import Engine, Tile, Weights
+from ..nets.runtime import PYCAFFE_BYTES, Weights, check_weights, load_net
+from .engine import Engine
 
 TILE_SIDES = (192, 160, 128, 112, 96, 80, 64, 48, 32, 16)
 
@@ -19,7 +20,7 @@ class CaffeEngine(Engine):
 
     name = "caffe"
 
-    def __init__(self, graph: NetGraph, weights: Weights, tile: Tile):
+    def __init__(self, graph: NetGraph, weights: Weights, tile: Pair):
         super().__init__(graph, tile)
         check_weights(graph, weights)
         plan = make_plan(graph)
@@ -36,17 +37,17 @@ class CaffeEngine(Engine):
         return self._net.blobs[OUTPUT].data[0, 0, :rows, :columns].copy()
 
 
-def rounded_tile(stride: Tile, tile: Tile) -> Tile:
+def rounded_tile(stride: Pair, tile: Pair) -> Pair:
     """The smallest tile that holds ``tile`` and is a multiple of the first pooling's strides."""
     return -(-tile[0] // stride[0]) * stride[0], -(-tile[1] // stride[1]) * stride[1]
 
 
-def create(graph: NetGraph, weights: Weights, tile: Tile, threads: int) -> CaffeEngine:
+def create(graph: NetGraph, weights: Weights, tile: Pair, threads: int) -> CaffeEngine:
     """See :func:`pycaffe_tools.engines.create`."""
     return CaffeEngine(graph, weights, tile)
 
 
-def predicted_bytes(graph: NetGraph, tile: Tile, threads: int) -> int:
+def predicted_bytes(graph: NetGraph, tile: Pair, threads: int) -> int:
     """See :func:`pycaffe_tools.engines.predicted_bytes`.
 
     Caffe keeps every blob, an index for each element of a maximum, and one

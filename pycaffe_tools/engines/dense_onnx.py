@@ -6,13 +6,14 @@ from typing import Dict, Optional
 
 import numpy as np
 
+from ..base.ranges import Pair
 from ..dense_plan.kernels import kernels
 from ..dense_plan.onnx_printer import BLOCK, dense_model
 from ..dense_plan.plan import make_plan
-from ..dense_plan.steps import Combine, Plan, sources
+from ..dense_plan.steps import Combine, DensePlan, sources
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import check_weights
-from .engine import Engine, Tile, Weights
+from ..nets.runtime import Weights, check_weights
+from .engine import Engine
 
 # Beyond 256 the halo shrinks, but so does the part of the maps that stays in the processor's cache.
 TILE_SIDES = (256, 224, 192, 160, 128, 112, 96, 80, 64, 48, 32, 16)
@@ -31,7 +32,7 @@ class OnnxEngine(Engine):
 
     name = "onnxruntime"
 
-    def __init__(self, graph: NetGraph, weights: Weights, tile: Tile, threads: int, plan: Optional[Plan] = None):
+    def __init__(self, graph: NetGraph, weights: Weights, tile: Pair, threads: int, plan: Optional[DensePlan] = None):
         super().__init__(graph, tile)
         check_weights(graph, weights)
         plan = plan or make_plan(graph)
@@ -72,19 +73,19 @@ def make_session(model: object, threads: int, sizes: Dict[str, int]) -> object:
                                         providers=["CPUExecutionProvider"])
 
 
-def create(graph: NetGraph, weights: Weights, tile: Tile, threads: int) -> OnnxEngine:
+def create(graph: NetGraph, weights: Weights, tile: Pair, threads: int) -> OnnxEngine:
     """See :func:`pycaffe_tools.engines.create`."""
     return OnnxEngine(graph, weights, tile, threads)
 
 
-def predicted_bytes(graph: NetGraph, tile: Tile, threads: int) -> int:
+def predicted_bytes(graph: NetGraph, tile: Pair, threads: int) -> int:
     """See :func:`pycaffe_tools.engines.predicted_bytes`: the maps alive at one time, times a measured factor."""
     plan = make_plan(graph)
     area = (tile[0] + plan.input.reach[0]) * (tile[1] + plan.input.reach[1])
     return _BASE_BYTES + int(_BUFFER_FACTOR * 4 * area * _alive(plan)) + 16 * graph.parameter_count()
 
 
-def _alive(plan: Plan) -> int:
+def _alive(plan: DensePlan) -> int:
     """Channels of all maps that are alive at one time, at most, when the steps run in their order."""
     last_use = {source.name: number for number, step in enumerate(plan.steps) for source in sources(step)}
     alive: Dict[str, int] = {}

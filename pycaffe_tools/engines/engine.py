@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence, Tuple
+from typing import Tuple
 
 import numpy as np
 
 from ..base.errors import UserError
+from ..base.ranges import Pair
 from ..nets.netgraph import NetGraph
-
-Weights = Mapping[str, Sequence[np.ndarray]]
-Tile = Tuple[int, int]
 
 
 class Engine:
@@ -26,7 +24,7 @@ class Engine:
 
     name = ""
 
-    def __init__(self, graph: NetGraph, tile: Tile):
+    def __init__(self, graph: NetGraph, tile: Pair):
         self.tile = (int(tile[0]), int(tile[1]))
         self.halo = halo(graph)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..base.ranges import Pair
 from ..nets.netgraph import NetGraph
 from ..nets.paper import MEMBRANE
-from ..nets.runtime import PYCAFFE_BYTES, load_net
-from .engine import Engine, Tile, Weights, patch_size
+from ..nets.runtime import PYCAFFE_BYTES, Weights, load_net
+from .engine import Engine, patch_size
 
 BATCH = 256
 """Patches in one forward pass; more gains nothing on a processor."""
@@ -20,7 +21,7 @@ class PatchEngine(Engine):
 
     name = "patch"
 
-    def __init__(self, graph: NetGraph, weights: Weights, tile: Tile):
+    def __init__(self, graph: NetGraph, weights: Weights, tile: Pair):
         super().__init__(graph, tile)
         self._side = patch_size(graph)
         self._output = graph.chain()[-1].tops[0]
@@ -39,12 +40,12 @@ class PatchEngine(Engine):
         return result.reshape(height, width)
 
 
-def create(graph: NetGraph, weights: Weights, tile: Tile, threads: int) -> PatchEngine:
+def create(graph: NetGraph, weights: Weights, tile: Pair, threads: int) -> PatchEngine:
     """See :func:`pycaffe_tools.engines.create`."""
     return PatchEngine(graph, weights, tile)
 
 
-def predicted_bytes(graph: NetGraph, tile: Tile, threads: int) -> int:
+def predicted_bytes(graph: NetGraph, tile: Pair, threads: int) -> int:
     """See :func:`pycaffe_tools.engines.predicted_bytes`: the net's blobs and pooling masks for one batch."""
     one = graph.memory_bytes() // graph.input_shape(graph.chain()[0])[0]
     grown = (tile[0] + 64) * (tile[1] + 64) * 4 * 2
