@@ -7,7 +7,7 @@ from pycaffe_tools.dense_plan.steps import Combine, Convolve, Pool, Rectify
 from pycaffe_tools.nets import paper
 from pycaffe_tools.nets.netgraph import NetGraph
 from pycaffe_tools.nets.runtime import random_weights
-from pycaffe_tools.nets.schema import parse_prototxt
+from pycaffe_tools.nets.schema import parse_prototxt, schema
 
 TOLERANCE = 1e-5
 """Largest difference of probabilities that the engines promise."""
@@ -109,8 +109,9 @@ def _convolved(x, layer, blobs):
 
 def _pooled(x, layer):
     (kernel_rows, kernel_columns), (down, across) = layer.geometry.kernel, layer.geometry.stride
-    windows_down = int(np.ceil((x.shape[2] - kernel_rows) / down)) + 1
-    windows_across = int(np.ceil((x.shape[3] - kernel_columns) / across)) + 1
+    rounded = np.floor if "round_mode: FLOOR" in str(layer.proto) else np.ceil
+    windows_down = int(rounded((x.shape[2] - kernel_rows) / down)) + 1
+    windows_across = int(rounded((x.shape[3] - kernel_columns) / across)) + 1
     result = np.empty(x.shape[:2] + (windows_down, windows_across))
     for i in range(windows_down):
         for j in range(windows_across):
@@ -192,16 +193,23 @@ def _pool_step(step, array, tile):
 
 # -- nets drawn at random --------------------------------------------------------------------------------------
 
-def random_net(seed):
-    """A chain of one to three stages with windows drawn at random; about half have clipped pooling windows."""
+HAS_ROUND_MODE = "round_mode" in schema().PoolingParameter.DESCRIPTOR.fields_by_name
+"""Whether this Caffe knows pooling that rounds down (Debian's does, 1.0 does not)."""
+
+
+def random_net(seed, rounded_down=False):
+    """A chain of one to three stages with windows drawn at random; about half have clipped pooling windows.
+
+    rounded_down: some poolings have ``round_mode: FLOOR``, and ignore rows or columns at the end.
+    """
     generator = np.random.default_rng(seed)
     while True:
-        text = _draw(generator)
+        text = _draw(generator, rounded_down)
         if text is not None:
             return graph_of(text)
 
 
-def _draw(generator):
+def _draw(generator, rounded_down=False):
     side = int(generator.integers(11, 27))
     size = [side, side]
     layers = ['name: "drawn"',
@@ -233,10 +241,12 @@ def _draw(generator):
         if generator.random() < 0.85:
             window = pair(1, 4)
             stride = [int(generator.integers(1, each + 1)) for each in window]
-            size = [int(np.ceil((each - k) / s)) + 1 for each, k, s in zip(size, window, stride)]
+            down = rounded_down and generator.random() < 0.7
+            size = [int((np.floor if down else np.ceil)((each - k) / s)) + 1 for each, k, s in zip(size, window, stride)]
             layer(f"pool{stage}", "Pooling",
                   f"pooling_param {{ kernel_h: {window[0]} kernel_w: {window[1]} stride_h: {stride[0]} "
-                  f"stride_w: {stride[1]} pool: {'MAX' if generator.random() < 0.7 else 'AVE'} }}")
+                  f"stride_w: {stride[1]} pool: {'MAX' if generator.random() < 0.7 else 'AVE'}"
+                  f"{' round_mode: FLOOR' if down else ''} }}")
         if min(size) < 1:
             return None
     if generator.random() < 0.5:

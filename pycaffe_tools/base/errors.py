@@ -8,6 +8,21 @@ this package and keeps its traceback.
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
+from typing import Iterator, Union
+
 
 class UserError(Exception):
     """A condition the user can put right, told in one sentence."""
+
+
+@contextmanager
+def naming(path: Union[str, os.PathLike[str]]) -> Iterator[None]:
+    """Put the name of a file before every :class:`UserError` of the block that does not hold it already."""
+    try:
+        yield
+    except UserError as error:
+        if str(path) in str(error):
+            raise
+        raise UserError(f"{path}: {error}") from None

@@ -56,7 +56,8 @@ class FirstPooling:
         window = [max(step.window[axis] for step in self.pools) for axis in (0, 1)]
         self.phases = [(row, column) for row in range(self.stride[0] + window[0] - 1)
                        for column in range(self.stride[1] + window[1] - 1)]
-        self.overhang = pair(window[axis] - 1 - self.source.reach[axis] + first.out.reach[axis] for axis in (0, 1))
+        self.overhang = pair(max(0, window[axis] - 1 - self.source.reach[axis] + first.out.reach[axis])
+                             for axis in (0, 1))
         for step in reversed(plan.steps[:number]):
             self.made_as_phases.append(step.out.name)
             if not isinstance(step, Rectify):

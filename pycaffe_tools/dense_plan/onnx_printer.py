@@ -78,8 +78,6 @@ class _Printer:
                 self._widths[step.out.name] = 1
             else:
                 self._step(step)
-        if not isinstance(self._plan.steps[last], Softmax):
-            self._names[self._plan.output.name] = self._channel(self._plan.output, MEMBRANE)
         self._nodes.append(helper.make_node("Identity", [self._names[self._plan.output.name]], ["membrane"]))
         sizes = ("rows", "columns") if mirrored is not None else ("tile_rows", "tile_columns")
         graph = helper.make_graph(
@@ -139,12 +137,16 @@ class _Printer:
     def _pool(self, step: Pool) -> str:
         beyond = [step.out.reach[axis] + step.spacing[axis] * (step.window[axis] - 1) - step.source.reach[axis]
                   for axis in (0, 1)]
-        channels = self._widths[step.source.name]
+        channels, name = self._widths[step.source.name], self._names[step.source.name]
+        if min(beyond) < 0:
+            # A pooling that rounds down leaves the last rows or columns of its input unread.
+            needed = step.source._replace(reach=pair(min(each, each + more) for each, more
+                                                     in zip(step.source.reach, beyond)))
+            name, beyond = self._read(Operand(step.source), needed), [max(0, each) for each in beyond]
         if step.kind == "SUM":
-            return self._node("Conv", [self._names[step.source.name], self._constant(
+            return self._node("Conv", [name, self._constant(
                 np.full((channels, 1) + step.window, step.scale, np.float32))], kernel_shape=step.window,
                 dilations=step.spacing, pads=[0, 0] + beyond, group=channels)
-        name = self._names[step.source.name]
         if any(pad >= window for pad, window in zip(beyond, step.window)):
             # Runtimes refuse a pooling that is padded by its window or more.
             name = self._node("Conv", [name, self._constant(np.ones((channels, 1, 1, 1), np.float32))],
@@ -217,10 +219,6 @@ class _Printer:
     def _channels(self, source: Map) -> str:
         return self._node("Slice", [self._names[source.name]] + [
             self._constant(np.array([at], np.int64)) for at in (0, source.channels, 1)])
-
-    def _channel(self, source: Map, channel: int) -> str:
-        return self._node("Slice", [self._names[source.name]] + [
-            self._constant(np.array([at], np.int64)) for at in (channel, channel + 1, 1)])
 
     @staticmethod
     def _filled(channels: int) -> int:

@@ -31,12 +31,14 @@ al., arXiv:1412.4526; F. Tschopp, arXiv:1509.03371.
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
 from ..base.errors import UserError
 from ..base.ranges import Pair, pair
-from ..nets.layers import Layer, pooled_length
+from ..nets.classifier import lacks_softmax
+from ..nets.layers import Geometry, Layer
 from ..nets.netgraph import NetGraph
+from ..nets.shapes import pooled_size
 from .steps import Combine, Convolve, DensePlan, Map, Operand, Pool, Rectify, Softmax, Step, sources
 
 Variant = Tuple[int, int]
@@ -52,7 +54,8 @@ def make_plan(graph: NetGraph, exact: bool = True) -> DensePlan:
     ----------
     graph : convolutions (stride 1, no padding), ReLU, maximum and average
         pooling (no padding), inner products, a Softmax, and Dropout, which does
-        nothing; its output is one pixel for a patch.
+        nothing; its output is one pixel for a patch.  If it ends in scores, the
+        plan ends in a Softmax all the same.
     exact : False gives the usual dense net, which takes clipped windows for
         whole ones and so has wrong values; a yardstick for what exactness costs.
 
@@ -71,6 +74,8 @@ def make_plan(graph: NetGraph, exact: bool = True) -> DensePlan:
     if planner.size != (1, 1):
         raise UserError(f"layer {chain[-1].name}: the net ends in {planner.size[0]}x{planner.size[1]} values for a "
                         f"patch, where dense evaluation needs one; use --mode patch")
+    if lacks_softmax(graph):
+        planner.add_softmax()
     output = planner.variants[_INTERIOR]
     return DensePlan(graph.name, (shape[2], shape[3]), planner.input, output, tuple(_needed(planner.steps, output)),
                      planner.spacing, planner.first_stride)
@@ -117,12 +122,9 @@ class _Planner:
             if layer.proto.relu_param.negative_slope:
                 raise UserError(f"layer {layer.name}: a ReLU with a negative slope is not supported by dense "
                                 f"evaluation; use --mode patch")
-            self._each(layer, Rectify)
+            self._each(layer.name, Rectify)
         elif layer.type == "Softmax":
-            if layer.proto.softmax_param.axis % 4 != 1:
-                raise UserError(f"layer {layer.name}: a Softmax over another axis than the channels is not "
-                                f"supported by dense evaluation; use --mode patch")
-            self._each(layer, Softmax)
+            self._each(layer.name, Softmax)
         elif layer.type != "Dropout":
             raise UserError(f"layer {layer.name}: layers of type {layer.type} are not supported by dense evaluation; "
                             f"use --mode patch")
@@ -139,10 +141,14 @@ class _Planner:
     def _map(self, name: str, channels: int, start: Pair = (0, 0), reach: Optional[Pair] = None) -> Map:
         return Map(name, channels, start, self.reach if reach is None else reach)
 
-    def _each(self, layer: Layer, kind: type) -> None:
+    def add_softmax(self) -> None:
+        """Plan a Softmax that is no layer of the net."""
+        self._each("added_softmax", Softmax)
+
+    def _each(self, name: str, kind: Union[Type[Rectify], Type[Softmax]]) -> None:
         made = {}
         for variant, source in self.variants.items():
-            made[variant] = self._map(layer.name + _SUFFIX[variant], self.channels)
+            made[variant] = self._map(name + _SUFFIX[variant], self.channels)
             self.steps.append(kind(made[variant], source))
         self.variants = made
 
@@ -201,19 +207,22 @@ class _Planner:
 
     def _pool(self, layer: Layer) -> None:
         """Reduce along the columns, then along the rows; windows without edge elements in one step."""
-        window, stride = _pooling(layer)
-        counts, clipped = [], []
-        for axis in (0, 1):
-            counts.append(pooled_length(self.size[axis], window[axis], stride[axis]))
-            clipped.append(min(window[axis], self.size[axis] - stride[axis] * (counts[axis] - 1)))
-            if counts[axis] < 1:
-                raise UserError(f"layer {layer.name}: its pooling window is larger than its input by so much that "
-                                f"Caffe refuses it; correct the prototxt")
-            if clipped[axis] < 1:
-                raise UserError(f"layer {layer.name}: its last pooling window starts outside its input, which dense "
-                                f"evaluation does not support; use --mode patch")
-        old_edge, old_spacing = self.edge, self.spacing
-        down, across = (self._exact and (self.edge[axis] or clipped[axis] < window[axis]) for axis in (0, 1))
+        geometry = _pooling(layer)
+        window, stride = geometry.kernel, geometry.stride
+        counts = pooled_size(self.size, geometry)
+        if min(counts) < 1:
+            raise UserError(f"layer {layer.name}: its pooling window is larger than its input by so much that "
+                            f"Caffe refuses it; correct the prototxt")
+        # What is left for the last window, from its first element to the end of the input.
+        left = [self.size[axis] - stride[axis] * (counts[axis] - 1) for axis in (0, 1)]
+        if min(left) < 1:
+            raise UserError(f"layer {layer.name}: its last pooling window starts outside its input, which dense "
+                            f"evaluation does not support; use --mode patch")
+        clipped = [min(window[axis], left[axis]) for axis in (0, 1)]
+        # Where windows are rounded down, the last one may end before the edge element: then the edge is gone.
+        old_edge = [self.edge[axis] and window[axis] >= left[axis] for axis in (0, 1)]
+        old_spacing = self.spacing
+        down, across = (self._exact and (old_edge[axis] or clipped[axis] < window[axis]) for axis in (0, 1))
         self.edge = (down, across)
         self.spacing = pair(self.spacing[axis] * stride[axis] for axis in (0, 1))
         self.size = pair(counts)
@@ -304,12 +313,12 @@ def _convolution(layer: Layer) -> Tuple[Pair, Pair]:
     return geometry.kernel, geometry.dilation
 
 
-def _pooling(layer: Layer) -> Tuple[Pair, Pair]:
+def _pooling(layer: Layer) -> Geometry:
     geometry = layer.geometry
     if geometry.pad != (0, 0) or layer.pool == "STOCHASTIC":
         what = "with padding" if geometry.pad != (0, 0) else "at random"
         raise UserError(f"layer {layer.name}: pooling {what} is not supported by dense evaluation; use --mode patch")
-    return geometry.kernel, geometry.stride
+    return geometry
 
 
 def _check_inner_product(layer: Layer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..base.ranges import Pair
+from ..nets.classifier import lacks_softmax
 from ..nets.netgraph import NetGraph
 from ..nets.paper import MEMBRANE
 from ..nets.runtime import PYCAFFE_BYTES, Weights, load_net
@@ -25,6 +26,7 @@ class PatchEngine(Engine):
         super().__init__(graph, tile)
         self._side = patch_size(graph)
         self._output = graph.chain()[-1].tops[0]
+        self._add_softmax = lacks_softmax(graph)
         self._net = load_net(graph.with_batch(BATCH), weights)
 
     def predict(self, grey: np.ndarray) -> np.ndarray:
@@ -36,7 +38,11 @@ class PatchEngine(Engine):
             rows, columns = np.unravel_index(np.arange(start, min(start + BATCH, result.size)), (height, width))
             source.data[:len(rows), 0] = windows[rows, columns]
             self._net.forward()
-            result[start:start + len(rows)] = self._net.blobs[self._output].data[:len(rows), MEMBRANE].reshape(-1)
+            classes = self._net.blobs[self._output].data[:len(rows)].reshape(len(rows), -1)
+            if self._add_softmax:
+                from scipy.special import softmax  # most nets do not need it
+                classes = softmax(classes, axis=1)
+            result[start:start + len(rows)] = classes[:, MEMBRANE]
         return result.reshape(height, width)
 
 

@@ -22,6 +22,7 @@ from .. import __version__
 from ..base.files import PathLike, atomic_file, refuse_existing, require_ending
 from ..dense_plan.onnx_printer import OPSET
 from ..engines import engine
+from ..nets.classifier import note
 from ..nets.model import Model, open_model
 from .onnx_net import TOLERANCE, Check, check, onnx_of, run_model
 
@@ -131,6 +132,7 @@ def _npy(array: np.ndarray) -> bytes:
 
 def _readme(model: Model) -> str:
     sizes = ["unknown" if size is None else f"{size:g} nm" for size in model.pixel_size_nm]
+    added = note(model.net())
     lines: List[str] = [
         f"# Membrane segmentation {model.name}",
         "",
@@ -143,6 +145,7 @@ def _readme(model: Model) -> str:
         f"- Pixel size of the training data (z, y, x): {', '.join(sizes)}.",
         f"- A pixel counts as membrane from a probability of {model.threshold:g}.",
         f"- Features in each layer: {', '.join(f'{layer} {count}' for layer, count in model.counts.items())}.",
+        *([f"- {added}"] if added else []),
         "",
         "# Validation",
         "",

@@ -14,6 +14,7 @@ from ..engines import best_tile, predicted_bytes
 from ..engines.dense_caffe import rounded_tile
 from ..engines.engine import halo
 from ..nets.caffemodel import read_weights, write_weights
+from ..nets.classifier import note
 from ..nets.netgraph import NetGraph, read_net, write_net
 from ..nets.paper import MEMBRANE
 from ..nets.runtime import check_weights
@@ -55,6 +56,7 @@ def write_dense(deploy: PathLike, weights: PathLike, directory: PathLike, tile: 
         raise UserError(f"--tile {tile[0]}x{tile[1]}: must be a multiple of the first pooling's stride, "
                         "{}x{}; take {}x{}".format(*plan.first_stride, *rounded_tile(plan.first_stride, tile)))
     before, after = halo(graph)
+    added = note(graph)
     net = dense_net(plan, tile)
     with atomic_directory(directory, force) as folder:
         write_net(folder / PROTOTXT, net, comment=(
@@ -62,6 +64,7 @@ def write_dense(deploy: PathLike, weights: PathLike, directory: PathLike, tile: 
             f"Blob data takes a tile of {tile[0]} x {tile[1]} pixels with {before} pixels of its surroundings above\n"
             f"and left of it and {after} below and right, normalised as for training. Blob {OUTPUT} gives the\n"
             f"probability of class {MEMBRANE} at each pixel of the tile.\n"
+            + (f"{added}\n" if added else "") +
             f"Made by python -m pycaffe_tools.dense from {Path(deploy).name}; weights in {CAFFEMODEL}."))
         write_weights(folder / CAFFEMODEL, NetGraph(net), dense_weights(plan, kernels(graph, blobs)))
     return Written(Path(directory), tile, before + after + 1, predicted_bytes("caffe", graph, tile))

@@ -20,6 +20,7 @@ from ..dense_plan.onnx_printer import dense_model
 from ..dense_plan.plan import make_plan
 from ..engines import engine
 from ..nets import paper
+from ..nets.classifier import note
 from ..nets.model import Model, open_model
 from .onnx_patch import patch_model
 
@@ -70,6 +71,9 @@ def onnx_of(model: Model, dense: bool, mirrored: bool = False) -> Any:
              "input": "(grey - mean) / std, float32", "patch_size": model.patch_size,
              "halo_before_after": [0, 0] if mirrored else list(rim), "pixel_size_nm_zyx": list(model.pixel_size_nm),
              "threshold": model.threshold}
+    added = note(graph)
+    if added:
+        facts["softmax"] = added
     for key, value in facts.items():
         made.metadata_props.add(key=key, value=json.dumps(value))
     return made

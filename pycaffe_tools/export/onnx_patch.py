@@ -13,6 +13,7 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..dense_plan.onnx_printer import IR_VERSION, OPSET
+from ..nets.classifier import lacks_softmax
 from ..nets.layers import Layer
 from ..nets.netgraph import NetGraph
 
@@ -23,7 +24,8 @@ def patch_model(graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]], na
     Returns
     -------
     ModelProto.  Input ``patches``: batch x channels x n x n, batch free;
-    output with the last blob's name: batch x the blob's other axes.
+    output with the last blob's name: batch x the blob's other axes.  If the net ends in scores, a Softmax is
+    added, and the output is called ``added_softmax``.
 
     Raises
     ------
@@ -47,6 +49,10 @@ def patch_model(graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]], na
                                           name=out, **attributes))
             current = out
     output = chain[-1].tops[0]
+    if lacks_softmax(graph):
+        output = "added_softmax"
+        nodes.append(helper.make_node("Softmax", [current], ["probability"], name="probability", axis=1))
+        current = "probability"
     nodes.append(helper.make_node("Identity", [current], [output]))
     made = helper.make_graph(
         nodes, name,

@@ -1,4 +1,4 @@
-"""Weights in and out of a ``.caffemodel``, and nets of the format that Caffe used before 1.0."""
+"""Weights in and out of a ``.caffemodel``, also of the format that Caffe used before 1.0."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Sequence
 
 import numpy as np
 
-from ..base.errors import UserError
+from ..base.errors import UserError, naming
 from ..base.files import PathLike, atomic_file
 from .layers import product
 from .schema import read_caffemodel, schema
-from .upgrade import _V1_NAMES, upgraded
+from .upgrade import upgraded
 
 if TYPE_CHECKING:
     from .netgraph import NetGraph
@@ -30,7 +30,8 @@ def read_weights(path: PathLike) -> Dict[str, List[np.ndarray]]:
     ------
     UserError : missing, truncated, not a caffemodel, or without any weights.
     """
-    net = upgraded(read_caffemodel(path))
+    with naming(path):
+        net = upgraded(read_caffemodel(path))
     weights = {}
     for layer in net.layer:
         try:
@@ -57,9 +58,6 @@ def write_weights(path: PathLike, net: NetGraph, weights: Mapping[str, Sequence[
         temporary.write_bytes(model.SerializeToString(deterministic=True))
 
 
-_V1_NAMES["SOFTMAXLOSS"] = "SoftmaxWithLoss"
-
-
 # A network has millions of weights: these two pass them as bytes, since a Python object for each takes minutes.
 
 def _append_data(blob: Any, array: np.ndarray) -> None:
@@ -84,13 +82,14 @@ def _data(blob: Any) -> np.ndarray:
     alone.DiscardUnknownFields()
     content = alone.SerializeToString()
     size = np.dtype(kind).itemsize * len(getattr(blob, name))
-    return np.frombuffer(content, kind, offset=len(content) - size).astype(np.float32)
+    numbers: np.ndarray = np.frombuffer(content, kind, offset=len(content) - size).astype(np.float32)
+    return numbers
 
 
 def _array(blob: Any, layer_type: str, number: int) -> np.ndarray:
     array = _data(blob)
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
-    if product(shape) != array.size:
+    if min(shape, default=1) < 0 or product(shape) != array.size:
         raise UserError(f"blob {number} states the shape {shape} but holds {array.size} numbers")
     if blob.HasField("shape"):
         return array.reshape(shape)
@@ -98,5 +97,7 @@ def _array(blob: Any, layer_type: str, number: int) -> np.ndarray:
     if number == 0 and layer_type in ("Convolution", "Deconvolution"):
         return legacy
     if number == 0 and layer_type == "InnerProduct":
+        if legacy.shape[:2] != (1, 1):
+            raise UserError(f"blob {number} has the shape {shape}, which is none of an inner product's weights")
         return legacy.reshape(legacy.shape[2:])
     return legacy.reshape(-1)

@@ -1,16 +1,12 @@
-"""One layer of a net: its type, its window, and the shapes of what it makes.
-
-Shape rules are Caffe 1.0's own, pooling windows clipped at the border included.
-"""
+"""One layer of a net: its type, its options and its window."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, List, NamedTuple, Sequence, Tuple
-
-import numpy as np
+from typing import Any, NamedTuple, Sequence, Tuple
 
 from ..base.errors import UserError
+from ..base.ranges import Pair
 
 Shape = Tuple[int, ...]
 
@@ -26,11 +22,13 @@ DATA_TYPES = frozenset("Data DummyData HDF5Data ImageData Input MemoryData Windo
 class Geometry(NamedTuple):
     """Window of a convolution or pooling, each pair (vertical, horizontal)."""
 
-    kernel: Tuple[int, int]
-    stride: Tuple[int, int] = (1, 1)
-    pad: Tuple[int, int] = (0, 0)
-    dilation: Tuple[int, int] = (1, 1)
+    kernel: Pair
+    stride: Pair = (1, 1)
+    pad: Pair = (0, 0)
+    dilation: Pair = (1, 1)
     group: int = 1
+    rounds_down: bool = False
+    """Of a pooling: only whole windows (``round_mode: FLOOR``), where Caffe 1.0 rounds their number up."""
 
 
 class Value(NamedTuple):
@@ -63,12 +61,12 @@ class Layer:
     @property
     def name(self) -> str:
         """The layer's name."""
-        return self.proto.name
+        return str(self.proto.name)
 
     @property
     def type(self) -> str:
         """The layer's type as Caffe 1.0 writes it, such as ``InnerProduct``."""
-        return self.proto.type
+        return str(self.proto.type)
 
     @property
     def bottoms(self) -> Tuple[str, ...]:
@@ -94,12 +92,12 @@ class Layer:
     @property
     def num_output(self) -> int:
         """Number of outputs (features) of a convolution or an inner product."""
-        return self.parameters.num_output
+        return int(self.parameters.num_output)
 
     @property
     def bias_term(self) -> bool:
         """Whether a convolution or an inner product has a bias."""
-        return self.parameters.bias_term
+        return bool(self.parameters.bias_term)
 
     @property
     def pool(self) -> str:
@@ -107,135 +105,95 @@ class Layer:
         return ("MAX", "AVE", "STOCHASTIC")[self.proto.pooling_param.pool]
 
     @property
-    def geometry(self) -> Geometry:
-        """Window of a Convolution, Deconvolution or Pooling.
+    def is_global_pooling(self) -> bool:
+        """Whether it is a pooling over whole maps, whatever their size.
 
         Raises
         ------
-        UserError : a convolution over other than two axes, or without a kernel size.
+        UserError : it also states a window, which Caffe refuses.
+        """
+        options = self.proto.pooling_param
+        if self.type != "Pooling" or not options.global_pooling:
+            return False
+        stated = any(options.HasField(name) for name in ("kernel_size", "kernel_h", "kernel_w"))
+        if stated or self._size("stride") != (1, 1) or self._size("pad") != (0, 0):
+            raise self.wrong("has global_pooling, with which Caffe takes no kernel size, stride or padding; "
+                             "correct its prototxt")
+        return True
+
+    @property
+    def geometry(self) -> Geometry:
+        """Window of a Convolution, Deconvolution or Pooling, as Caffe reads it.
+
+        Raises
+        ------
+        UserError : Caffe would refuse it (a size of zero, ``kernel_size`` beside ``kernel_h``, padding as wide as a
+            pooling window ...), a convolution over other than two axes, or a global pooling, which has no fixed window.
         """
         options = self.parameters
-        if self.type == "Pooling":
-            if options.global_pooling:
-                raise UserError(f"layer {self.name}: global pooling has no fixed window; "
-                                f"write its kernel size in the prototxt")
-            return Geometry(self._pair(options, "kernel", 0), self._pair(options, "stride", 1),
-                            self._pair(options, "pad", 0))
-        return Geometry(self._pair(options, "kernel", 0), self._pair(options, "stride", 1),
-                        self._pair(options, "pad", 0), self._repeated(options.dilation, 1), options.group)
+        if self.type != "Pooling":
+            if options.axis not in (1, -3):
+                raise self.wrong(f"counts its channels along axis {options.axis}, which is not supported; use axis 1")
+            if not options.group:
+                raise self.wrong("has group: 0; correct its prototxt")
+            return Geometry(self._size("kernel"), self._size("stride"), self._size("pad"),
+                            self._at_least_one("dilation", self._repeated(options.dilation, 1)), options.group)
+        if self.is_global_pooling:
+            raise self.wrong("global pooling has no fixed window; write its kernel size in the prototxt")
+        # A field that only versions of Caffe after 1.0 know; 1 is FLOOR.
+        rounds_down = getattr(options, "round_mode", 0) == 1
+        window = Geometry(self._size("kernel"), self._size("stride"), self._size("pad"), rounds_down=rounds_down)
+        if any(window.pad) and self.pool == "STOCHASTIC":
+            raise self.wrong("pools at random with padding, which Caffe does not do; correct its prototxt")
+        if any(pad >= kernel for pad, kernel in zip(window.pad, window.kernel)):
+            raise self.wrong(f"has padding {window.pad[0]}x{window.pad[1]}, as wide as its {window.kernel[0]}x"
+                             f"{window.kernel[1]} window or wider, which Caffe refuses; correct its prototxt")
+        return window
 
-    def _pair(self, options: Any, what: str, default: int) -> Tuple[int, int]:
-        if options.HasField(f"{what}_h") or options.HasField(f"{what}_w"):
-            return getattr(options, f"{what}_h"), getattr(options, f"{what}_w")
-        value = getattr(options, "kernel_size" if what == "kernel" else what)
-        values = [value] if isinstance(value, int) else value
-        pair = self._repeated(values, default)
-        if min(pair) < (0 if what == "pad" else 1):
-            raise UserError(f"layer {self.name}: has no {what} size; correct its prototxt")
-        return pair
+    def wrong(self, what: str) -> UserError:
+        """The error that says what is wrong with this layer."""
+        return UserError(f"layer {self.name}: {what}")
 
-    def _repeated(self, values: Sequence[int], default: int) -> Tuple[int, int]:
+    def _size(self, what: str) -> Pair:
+        """``kernel``, ``stride`` or ``pad``: once for both axes, once an axis, or as ``_h`` and ``_w``."""
+        options, name = self.parameters, "kernel_size" if what == "kernel" else what
+        both = getattr(options, name)
+        once = (both,) if isinstance(both, int) else tuple(both)
+        stated = options.HasField(name) if isinstance(both, int) else bool(once)
+        by_axis = [options.HasField(f"{what}_{axis}") for axis in "hw"]
+        if any(by_axis):
+            # Of convolutions Caffe takes an unstated one for zero, with poolings it wants both.
+            if stated or (self.type == "Pooling" and not all(by_axis)):
+                raise self.wrong(f"has to state its {what} either as {name} or as {what}_h and {what}_w; "
+                                 f"correct its prototxt")
+            found = getattr(options, f"{what}_h"), getattr(options, f"{what}_w")
+        else:
+            found = self._repeated(once, 1 if what == "stride" else 0)
+        return found if what == "pad" else self._at_least_one(what, found)
+
+    def _at_least_one(self, what: str, found: Pair) -> Pair:
+        if min(found) < 1:
+            raise self.wrong(f"has no {what} size; correct its prototxt")
+        return found
+
+    def _repeated(self, values: Sequence[int], default: int) -> Pair:
         if len(values) > 2:
-            raise UserError(f"layer {self.name}: works on {len(values)} axes; only images (two axes) are supported")
+            raise self.wrong(f"works on {len(values)} axes; only images (two axes) are supported")
         numbers = [int(value) for value in values] or [default]
         return numbers[0], numbers[-1]
 
+    def axis(self, stated: int, axes: int) -> int:
+        """Number of an axis counted from 0, where ``stated`` may count from the end.
 
-def pooled_length(length: int, kernel: int, stride: int, pad: int = 0) -> int:
-    """Number of pooling windows along an axis in Caffe 1.0: rounded up, the last one clipped at the border."""
-    windows = math.ceil((length + 2 * pad - kernel) / stride) + 1
-    if pad and (windows - 1) * stride >= length + pad:
-        windows -= 1
-    return windows
-
-
-def output_shapes(layer: Layer, shapes: List[Shape]) -> List[Shape]:
-    """Shapes of a layer's tops from those of its bottoms, by Caffe 1.0's arithmetic.
-
-    Raises
-    ------
-    UserError : the shapes do not fit the layer, or its type is not understood.
-    """
-    first = shapes[0]
-    if layer.type in ELEMENTWISE_TYPES:
-        return [first]
-    if layer.type in LOSS_TYPES:
-        return [()] * len(layer.outputs)
-    if layer.type in ("Split", "Silence"):
-        return [first] * len(layer.outputs)
-    if layer.type in ("Convolution", "Deconvolution"):
-        return [_convolved(layer, shape) for shape in shapes]
-    if layer.type == "Pooling":
-        if layer.proto.pooling_param.global_pooling:
-            return [first[:2] + (1, 1)]
-        geometry = layer.geometry
-        return [first[:2] + tuple(pooled_length(size, kernel, stride, pad) for size, kernel, stride, pad
-                                  in zip(first[2:], geometry.kernel, geometry.stride, geometry.pad))]
-    if layer.type == "InnerProduct":
-        axis = layer.proto.inner_product_param.axis % len(first)
-        return [first[:axis] + (layer.num_output,)]
-    if layer.type == "Concat":
-        axis = concat_axis(layer) % len(first)
-        return [first[:axis] + (sum(shape[axis] for shape in shapes),) + first[axis + 1:]]
-    if layer.type == "Eltwise":
-        return [first]
-    if layer.type == "Flatten":
-        options = layer.proto.flatten_param
-        start, stop = options.axis % len(first), options.end_axis % len(first)
-        return [first[:start] + (product(first[start:stop + 1]),) + first[stop + 1:]]
-    if layer.type == "Crop":
-        axis = layer.proto.crop_param.axis % len(first)
-        return [first[:axis] + shapes[1][axis:]]
-    if layer.type == "Slice":
-        options = layer.proto.slice_param
-        axis = (options.axis if options.HasField("axis") else options.slice_dim) % len(first)
-        points = list(options.slice_point) or [first[axis] * number // len(layer.outputs)
-                                               for number in range(1, len(layer.outputs))]
-        edges = [0] + points + [first[axis]]
-        return [first[:axis] + (after - before,) + first[axis + 1:] for before, after in zip(edges, edges[1:])]
-    if layer.type == "Reshape":
-        return [_reshaped(layer, first)]
-    raise UserError(f"layer {layer.name}: layers of type {layer.type} are not understood here; check how the type is "
-                    f"written, such a net can only be run as a whole in Caffe")
-
-
-def _convolved(layer: Layer, shape: Shape) -> Shape:
-    """Shape of a convolution's or deconvolution's top, by Caffe's ``compute_output_shape``."""
-    geometry = layer.geometry
-    if len(shape) != 4:
-        raise UserError(f"layer {layer.name}: needs an input of four axes, not {shape}; correct the prototxt")
-    spatial = []
-    for size, kernel, stride, pad, dilation in zip(shape[2:], geometry.kernel, geometry.stride, geometry.pad,
-                                                   geometry.dilation):
-        extent = dilation * (kernel - 1) + 1
-        spatial.append(stride * (size - 1) + extent - 2 * pad if layer.type == "Deconvolution"
-                       else (size + 2 * pad - extent) // stride + 1)
-    if min(spatial) < 1:
-        raise UserError(f"layer {layer.name}: its kernel is larger than its {shape[2]}x{shape[3]} input")
-    if shape[1] % geometry.group or layer.num_output % geometry.group:
-        raise UserError(f"layer {layer.name}: its {geometry.group} groups do not divide its {shape[1]} inputs and "
-                        f"{layer.num_output} outputs; correct the prototxt")
-    return (shape[0], layer.num_output) + tuple(spatial)
-
-
-def _reshaped(layer: Layer, shape: Shape) -> Shape:
-    """Shape of a Reshape layer's top: 0 copies a length, -1 takes what is left."""
-    options = layer.proto.reshape_param
-    start = options.axis if options.axis >= 0 else len(shape) + 1 + options.axis
-    stop = len(shape) if options.num_axes == -1 else start + options.num_axes
-    middle = [shape[start + number] if length == 0 else length for number, length in enumerate(options.shape.dim)]
-    if -1 in middle:
-        known = product([length for length in middle if length != -1])
-        middle[middle.index(-1)] = product(shape[start:stop]) // known
-    return shape[:start] + tuple(middle) + shape[stop:]
-
-
-def concat_axis(layer: Layer) -> int:
-    """Axis of a Concat layer."""
-    options = layer.proto.concat_param
-    return options.concat_dim if options.HasField("concat_dim") else options.axis
+        Raises
+        ------
+        UserError : there is no such axis among ``axes``.
+        """
+        if not -axes <= stated < axes:
+            raise self.wrong(f"works on axis {stated}, but its input has {axes} axes; correct its prototxt")
+        return stated % axes
 
 
 def product(numbers: Sequence[int]) -> int:
     """Product of whole numbers, 1 for none: the number of elements of a shape."""
-    return int(np.prod(numbers, dtype=np.int64)) if len(numbers) else 1
+    return math.prod(int(number) for number in numbers)

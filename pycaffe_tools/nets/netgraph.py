@@ -13,12 +13,13 @@ and a blob name may stand for several values in turn.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Set
 
-from ..base.errors import UserError
+from ..base.errors import UserError, naming
 from ..base.files import PathLike, atomic_file
-from .layers import DATA_TYPES, LOSS_TYPES, Layer, Shape, Value, output_shapes, product
+from .layers import DATA_TYPES, LOSS_TYPES, Layer, Shape, Value, product
 from .schema import read_prototxt, schema, to_text
+from .shapes import MOST_ELEMENTS, output_shapes
 from .upgrade import upgraded
 
 
@@ -39,7 +40,7 @@ class NetGraph:
 
     Raises
     ------
-    UserError : a layer reads a blob that nothing makes.
+    UserError : a layer reads a blob that nothing makes, two layers have one name, or the net is otherwise not whole.
     """
 
     def __init__(self, proto: Any, phase: str = "TEST", input_shapes: Optional[Mapping[str, Shape]] = None):
@@ -56,17 +57,26 @@ class NetGraph:
 
     def _connect(self, given: Dict[str, Shape]) -> None:
         current: Dict[str, Value] = {}
-        for blob, shape in _net_inputs(self.proto).items():
+
+        def put_in(blob: str, shape: Optional[Shape]) -> None:
+            shape = given.get(blob, shape)
+            if shape is not None and (min(shape, default=0) < 1 or product(shape) > MOST_ELEMENTS):
+                raise UserError(f"net {self.name}: its input {blob!r} has the shape {tuple(shape)}; give every axis a "
+                                f"length from 1 on, and not more than Caffe's {MOST_ELEMENTS:,} elements in all")
             current[blob] = Value(-1, 0, blob)
-            self.inputs[current[blob]] = given.get(blob, shape)
+            self.inputs[current[blob]] = shape
+
+        for blob, shape in _net_inputs(self.proto).items():
+            put_in(blob, shape)
+        stages = set(self.proto.state.stage)
         for proto in self.proto.layer:
-            if not _runs_in(proto, self.phase):
+            if not _runs_in(proto, self.phase, stages):
                 continue
             if proto.type in DATA_TYPES:
-                for blob, shape in zip(proto.top, _data_shapes(proto)):
-                    current[blob] = Value(-1, 0, blob)
-                    self.inputs[current[blob]] = given.get(blob, shape)
+                for blob, known in zip(proto.top, _data_shapes(proto)):
+                    put_in(blob, known)
                 continue
+            self._check_layer(proto)
             for blob in proto.bottom:
                 if blob not in current:
                     raise UserError(f"layer {proto.name}: reads the blob {blob!r} that no layer before it makes; "
@@ -78,6 +88,19 @@ class NetGraph:
                 self._readers.setdefault(value, []).append(layer)
             current.update({value.blob: value for value in outputs})
             self.layers.append(layer)
+
+    def _check_layer(self, proto: Any) -> None:
+        if not proto.name:
+            raise UserError(f"net {self.name}: its {proto.type or 'first'} layer after "
+                            f"{self.layers[-1].name if self.layers else 'the input'} has no name; "
+                            f"name it, since weights are found by layer names")
+        if any(layer.name == proto.name for layer in self.layers):
+            raise UserError(f"net {self.name}: two of its layers are called {proto.name}; "
+                            f"rename one, since weights are found by layer names")
+        if proto.HasField("phase") and proto.phase != _PHASES[self.phase]:
+            # Such a layer works as in the other phase: a Dropout would drop at random when segmenting.
+            raise UserError(f"layer {proto.name}: is to work in another phase than the net, {self.phase}; "
+                            f"take the line with phase out, or write include {{ phase: ... }}")
 
     # -- who feeds whom --------------------------------------------------------------------------------------
 
@@ -151,10 +174,10 @@ class NetGraph:
                         continue
                     self._shapes.update(zip(layer.outputs, shapes))
         if value not in self._shapes:
-            error = self._not_derived or UserError(
+            reason = self._not_derived or UserError(
                 f"net {self.name}: the shape of blob {value.blob!r} cannot be derived from the prototxt; "
                 f"use a deploy prototxt, which states its input's shape")
-            raise UserError(f"{self.where}: {error}") if self.where else error
+            raise UserError(f"{self.where}: {reason}") if self.where else reason
         return self._shapes[value]
 
     def input_shape(self, layer: Layer) -> Shape:
@@ -177,7 +200,7 @@ class NetGraph:
                 first, second = second, first
             weight: Shape = (first, second // geometry.group) + geometry.kernel
         else:
-            axis = layer.proto.inner_product_param.axis % len(incoming)
+            axis = layer.axis(layer.proto.inner_product_param.axis, len(incoming))
             weight = (layer.num_output, product(incoming[axis:]))
             if layer.proto.inner_product_param.transpose:
                 weight = weight[::-1]
@@ -255,10 +278,8 @@ class NetGraph:
 
 def read_net(path: PathLike, phase: str = "TEST", input_shapes: Optional[Mapping[str, Shape]] = None) -> NetGraph:
     """Read a prototxt as a :class:`NetGraph`; its messages name the file."""
-    try:
+    with naming(path):
         net = NetGraph(read_prototxt(path), phase, input_shapes)
-    except UserError as error:
-        raise UserError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
     net.where = str(path)
     return net
 
@@ -272,12 +293,15 @@ def write_net(path: PathLike, proto: Any, comment: str = "") -> None:
 
 # -- Caffe's rules ---------------------------------------------------------------------------------------------
 
-def _runs_in(proto: Any, phase: str) -> bool:
-    """Caffe's include and exclude rules for a net state of level 0 without stages."""
-    number = {"TRAIN": 0, "TEST": 1}[phase]
+_PHASES = {"TRAIN": 0, "TEST": 1}
+
+
+def _runs_in(proto: Any, phase: str, stages: Set[str]) -> bool:
+    """Caffe's include and exclude rules for a net of level 0 with the stages that its own state names."""
 
     def met(rule: Any) -> bool:
-        return ((not rule.HasField("phase") or rule.phase == number) and not rule.stage
+        return ((not rule.HasField("phase") or rule.phase == _PHASES[phase])
+                and stages.issuperset(rule.stage) and not stages.intersection(rule.not_stage)
                 and rule.min_level <= 0 <= (rule.max_level if rule.HasField("max_level") else 0))
 
     if proto.include:
@@ -290,6 +314,9 @@ def _net_inputs(proto: Any) -> Dict[str, Shape]:
     shapes = [tuple(shape.dim) for shape in proto.input_shape]
     dims = list(proto.input_dim)
     shapes += [tuple(dims[at:at + 4]) for at in range(0, len(dims), 4)]
+    if len(shapes) != len(proto.input) or len(dims) % 4:
+        raise UserError(f"net {proto.name}: states {len(proto.input)} inputs, but {len(shapes)} shapes for them (four "
+                        f"input_dim each, or one input_shape each); correct the prototxt")
     return dict(zip(proto.input, shapes))
 
 

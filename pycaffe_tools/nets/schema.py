@@ -29,6 +29,7 @@ from ..base.files import PathLike
 _ENUMS = {
     "Phase": ["TRAIN", "TEST"],
     "PoolMethod": ["MAX", "AVE", "STOCHASTIC"],
+    "RoundMode": ["CEIL", "FLOOR"],
     "EltwiseOp": ["PROD", "SUM", "MAX"],
     "NormRegion": ["ACROSS_CHANNELS", "WITHIN_CHANNEL"],
     "Engine": ["DEFAULT", "CAFFE", "CUDNN"],
@@ -66,7 +67,8 @@ _MESSAGES = {
                     "k 5 float=1, engine 6 <Engine>=DEFAULT",
     "PoolingParameter": "pool 1 <PoolMethod>, kernel_size 2 uint32, stride 3 uint32=1, pad 4 uint32=0, "
                         "kernel_h 5 uint32, kernel_w 6 uint32, stride_h 7 uint32, stride_w 8 uint32, pad_h 9 uint32=0, "
-                        "pad_w 10 uint32=0, engine 11 <Engine>=DEFAULT, global_pooling 12 bool",
+                        "pad_w 10 uint32=0, engine 11 <Engine>=DEFAULT, global_pooling 12 bool, "
+                        "round_mode 13 <RoundMode>=CEIL",
     "PReLUParameter": "filler 1 FillerParameter, channel_shared 2 bool",
     "ReLUParameter": "negative_slope 1 float=0, engine 2 <Engine>=DEFAULT",
     "BatchNormParameter": "use_global_stats 1 bool, moving_average_fraction 2 float=0.999, eps 3 float=1e-05",
@@ -98,6 +100,9 @@ _MESSAGES = {
 }
 _PACKAGE = "caffe_format"
 
+LATER_FIELDS = frozenset({("PoolingParameter", "round_mode")})
+"""Fields of the table above that came after Caffe 1.0; Debian's build has them, others may not."""
+
 
 @lru_cache(maxsize=None)
 def schema() -> Any:
@@ -115,6 +120,8 @@ def _installed_caffe() -> Any:
         path = Path(folder) / "proto" / "caffe_pb2.py"
         if path.is_file():
             spec = importlib.util.spec_from_file_location(name, path)
+            if spec is None or spec.loader is None:
+                continue
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             return module
@@ -217,7 +224,8 @@ def read_caffemodel(path: PathLike) -> Any:
 
 def to_text(message: Any) -> str:
     """Protobuf text format of a message, as Caffe reads it."""
-    return text_format.MessageToString(message)
+    text: str = text_format.MessageToString(message)
+    return text
 
 
 def _read(path: PathLike) -> bytes:

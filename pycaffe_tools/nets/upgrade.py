@@ -7,14 +7,13 @@ from typing import Any, Sequence
 from ..base.errors import UserError
 from .schema import schema
 
-# -- the older format ------------------------------------------------------------------------------------------
-
 # V1 enumeration names that are not simply their modern type in capitals.
 _V1_NAMES = {name.upper(): name for name in (
     "AbsVal Accuracy ArgMax BNLL Concat ContrastiveLoss Convolution Data Deconvolution Dropout DummyData Eltwise "
     "EuclideanLoss Exp Flatten HDF5Data HDF5Output HingeLoss Im2col ImageData InfogainLoss InnerProduct LRN "
     "MemoryData MultinomialLogisticLoss MVN Pooling Power ReLU Sigmoid SigmoidCrossEntropyLoss Silence Slice "
     "Softmax Split TanH Threshold WindowData").split()}
+_V1_NAMES["SOFTMAXLOSS"] = "SoftmaxWithLoss"
 
 
 def upgraded(net: Any) -> Any:

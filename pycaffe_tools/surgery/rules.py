@@ -6,8 +6,9 @@ from typing import Callable, Dict, List, NoReturn, Optional, Sequence
 
 import numpy as np
 
-from ..nets.layers import LOSS_TYPES, Layer, concat_axis
+from ..nets.layers import LOSS_TYPES, Layer
 from ..nets.netgraph import NetGraph
+from ..nets.shapes import concat_axis
 
 PRUNABLE_TYPES = frozenset(("Convolution", "Deconvolution", "InnerProduct"))
 """Types of layers whose features can be removed."""
@@ -92,8 +93,6 @@ def _convolution(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.nda
     options = layer.parameters
     if len(masks) > 1:
         raise _Obstacle("applies the same weights to several inputs")
-    if options.axis not in (1, -3):
-        raise _Obstacle(f"counts its channels along axis {options.axis}")
     group = options.group
     incoming = masks[0] if masks[0] is not None else np.zeros(net.input_shape(layer)[1], bool)
     outgoing = np.zeros(layer.num_output, bool) if own is None else own

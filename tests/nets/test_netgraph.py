@@ -12,10 +12,10 @@ import pytest
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets import paper
 from pycaffe_tools.nets.caffemodel import read_weights, write_weights
-from pycaffe_tools.nets.layers import pooled_length
 from pycaffe_tools.nets.netgraph import NetGraph, read_net, write_net
 from pycaffe_tools.nets.runtime import load_net, random_weights
 from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt, schema, to_text
+from pycaffe_tools.nets.shapes import pooled_length
 from pycaffe_tools.nets.upgrade import upgraded
 
 from ..conftest import ROOT
