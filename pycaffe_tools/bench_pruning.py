@@ -17,7 +17,7 @@ so that other programs on the machine disturb them less.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import click
 import numpy as np
@@ -28,12 +28,12 @@ from .base.files import write_json
 from .base.machine import Usage
 from .base.ranges import parse_size
 from .nets.netgraph import NetGraph
-from .nets.runtime import random_weights
+from .nets.runtime import Weights, random_weights
 from .oracle.fast import FastOracle
-from .oracle.oracle import Task
+from .oracle.oracle import PruningProblem
 from .oracle.parts import RemotePart
 from .oracle.route import obstacle
-from .ordering.ordering import Weights, prunable_layers
+from .ordering.ordering import prunable_layers
 from .ordering.sample import Sample, draw_sample
 
 
@@ -84,14 +84,14 @@ def measure(graph: NetGraph, weights: Weights, layer: str, sample: Sample, candi
     ------
     UserError : the layer cannot be evaluated incrementally.
     """
-    problem = obstacle(graph, layer)
-    if problem:
-        raise UserError(f"layer {layer}: has no fast way to compare with, {problem}")
-    task = Task(graph, weights, layer, sample.data, sample.labels)
+    reason = obstacle(graph, layer)
+    if reason:
+        raise UserError(f"layer {layer}: has no fast way to compare with, {reason}")
+    problem = PruningProblem(graph, weights, layer, sample.data, sample.labels)
     features = graph.layer(layer).num_output
     chosen = [int(number) for number in np.linspace(0, features - 1, candidates)]
     size = sample.batch_size
-    full, start = (RemotePart(task, True, size, max_memory, from_start) for from_start in (True, False))
+    full, start = (RemotePart(problem, True, size, max_memory, from_start) for from_start in (True, False))
     try:
         for part in (full, start):
             part.ask("ready")
@@ -99,8 +99,8 @@ def measure(graph: NetGraph, weights: Weights, layer: str, sample: Sample, candi
         # Half of the candidates before and half after the fast way, so that a machine that slows down slows down both.
         halves = [chosen[0::2], chosen[1::2]]
         spent = [[_timed(part, half) for part in (full, start)] for half in halves[:1]]
-        fast = whole_ordering(task, size, max_memory, dropping=True)
-        undropped = whole_ordering(task, size, max_memory, dropping=False)
+        fast = whole_ordering(problem, size, max_memory, dropping=True)
+        undropped = whole_ordering(problem, size, max_memory, dropping=False)
         spent += [[_timed(part, half) for part in (full, start)] for half in halves[1:]]
         plain = [Plain(sum(seconds) / len(chosen), _usage(part).peak)
                  for seconds, part in zip(zip(*spent), (full, start))]
@@ -110,18 +110,18 @@ def measure(graph: NetGraph, weights: Weights, layer: str, sample: Sample, candi
     return Row(layer, features * (features + 1) // 2, plain[0], plain[1], fast, undropped)
 
 
-def whole_ordering(task: Task, batch_size: int, max_memory: int, dropping: bool) -> Fast:
+def whole_ordering(problem: PruningProblem, batch_size: int, max_memory: int, dropping: bool) -> Fast:
     """Order a layer in one process and say what that took."""
-    part = RemotePart(task, False, batch_size, max_memory)
+    part = RemotePart(problem, False, batch_size, max_memory)
     try:
-        features = task.graph.layer(task.layer).num_output
+        features = problem.graph.layer(problem.layer).num_output
         begin = _usage(part).seconds
-        oracle = FastOracle([part], len(task.labels), features, dropping)
+        oracle = FastOracle([part], len(problem.labels), features, dropping)
         prepared = _usage(part)
         while oracle.features:
             oracle.remove(oracle.smallest().feature)
         end = _usage(part)
-        return Fast(end.seconds - begin, prepared.seconds - begin, end.peak, oracle.evaluated, oracle.passes)
+        return Fast(end.seconds - begin, prepared.seconds - begin, end.peak, oracle.evaluated, oracle.forward_passes)
     finally:
         part.close()
 
@@ -205,7 +205,8 @@ def stand_in(batches: int, batch_size: int, seed: int) -> Tuple[NetGraph, Weight
 @click.option("--candidates", default=4, help="Candidates on which the plain ways are timed.")
 @click.option("--max-memory", default="2G", help="Bound on the memory of the fast way's process.")
 @click.option("-o", "--output", type=click.Path(), help="Also write the figures as JSON.")
-def cli(model_dir, data_dir, layers, batches, batch_size, seed, candidates, max_memory, output):
+def cli(model_dir: Optional[str], data_dir: Optional[str], layers: Sequence[str], batches: int, batch_size: int, seed: int,
+        candidates: int, max_memory: str, output: Optional[str]) -> None:
     """Compare the time to order features: full forward passes, forward(start=...), and the fast way.
 
     \b

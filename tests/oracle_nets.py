@@ -6,7 +6,7 @@ from pycaffe_tools.nets.netgraph import NetGraph
 from pycaffe_tools.nets.paper import deploy_prototxt
 from pycaffe_tools.nets.runtime import random_weights
 from pycaffe_tools.nets.schema import parse_prototxt
-from pycaffe_tools.oracle.oracle import Task
+from pycaffe_tools.oracle.oracle import PruningProblem
 
 SMALL_COUNTS = {"c1": 9, "c2": 7, "c3": 6, "fc4": 11}
 
@@ -83,7 +83,7 @@ def task(name, layer, seed=0, patches=PATCHES, weights=None):
     shape = (patches,) + net.input_shape(net.layers[0])[1:]
     data = generator.standard_normal(shape) * (0.6 + 0.4 * labels[:, None, None, None])
     data += 0.5 * labels[:, None, None, None]
-    return Task(net, weights, layer, data.astype(np.float32), labels)
+    return PruningProblem(net, weights, layer, data.astype(np.float32), labels)
 
 
 def trained_weights(net, data, labels, iterations=35):

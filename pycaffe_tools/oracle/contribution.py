@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..nets.layers import Geometry
-from .kernels import Map, Scratch, Spatial
+from .arrays import PatchMaps, Scratch, Spatial
 
 
 class Terms:
@@ -35,7 +35,7 @@ class Terms:
         self._lowered = (Scratch(output[0], width, kernel[0]) if self._overlapping
                          else Scratch(output[0], output[1], kernel[1], kernel[0]))
 
-    def compute(self, feature: int, incoming: np.ndarray, out: Map) -> None:
+    def compute(self, feature: int, incoming: np.ndarray, out: PatchMaps) -> None:
         """Write T_f (output height x width x outputs x patches) of f's map (height x width x patches)."""
         matrix = self._matrices[feature]
         if matrix.shape[1] == 1 and self.output == self.size == (1, 1):

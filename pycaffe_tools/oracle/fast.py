@@ -14,9 +14,9 @@ from typing import Any, Dict, List, Sequence
 import click
 import numpy as np
 
-from .incremental import STAGES
-from .oracle import Oracle, Smallest, Task, scores_layer
-from .parts import LocalPart, make_engine
+from .candidates import STAGES
+from .oracle import Oracle, PruningProblem, Smallest, scores_layer
+from .parts import LocalPart, make_engine, start_parts
 from .route import obstacle
 
 NEAR = 4 * float(np.finfo(np.float32).eps)
@@ -28,8 +28,8 @@ LEAD = 3
 """So many candidates, the best of the step before, are evaluated first; their losses are the bound for the others."""
 
 
-class Combined(Oracle):
-    """Several parts that hold a share of the patches each, asked together.
+class DistributedOracle(Oracle):
+    """An oracle whose patches are divided among several parts, which work at the same time.
 
     Parameters
     ----------
@@ -42,16 +42,20 @@ class Combined(Oracle):
         super().__init__(count, features)
         self.parts = list(parts)
 
-    def everyone(self, method: str, *arguments: Any) -> List[Any]:
-        """Ask all parts, then wait for all answers."""
+    def broadcast(self, method: str, *arguments: Any) -> List[Any]:
+        """Submit a request to all parts, then wait for all results."""
         for part in self.parts:
             part.ask(method, *arguments)
         return [part.answer() for part in self.parts]
 
+    def total(self, method: str, *arguments: Any) -> np.ndarray:
+        """Submit a request to all parts; the sum of their results."""
+        return np.asarray(np.sum(self.broadcast(method, *arguments), axis=0))
+
     def remove(self, feature: int) -> None:
         """Discard a feature for good."""
         super().remove(feature)
-        self.everyone("remove", feature)
+        self.broadcast("remove", feature)
 
     def close(self) -> None:
         """End the parts' processes."""
@@ -59,22 +63,22 @@ class Combined(Oracle):
             part.close()
 
 
-class CombinedPlain(Combined):
-    """The plain oracle on several parts."""
+class DistributedPlainOracle(DistributedOracle):
+    """The plain oracle, its patches divided among several parts."""
 
     def sums(self, candidates: Sequence[int]) -> np.ndarray:
         """Sum of the losses with each candidate discarded as well, float64."""
-        self.passes += len(candidates)
+        self.forward_passes += len(candidates)
         self.evaluated += len(candidates)
-        return np.sum(self.everyone("sums", list(candidates)), axis=0)
+        return self.total("sums", list(candidates))
 
 
-class FastOracle(Combined):
+class FastOracle(DistributedOracle):
     """The incremental oracle.
 
     Parameters
     ----------
-    parts, count, features : see :class:`Combined`; the parts hold :class:`Incremental`.
+    parts, count, features : see :class:`DistributedOracle`; the parts hold :class:`Incremental`.
     dropping : stop evaluating a candidate once the losses of the patches it has seen add up to more than the
         second-best candidate's total.  Losses are not negative, so winner, runner-up and margin are the same.
     """
@@ -82,8 +86,8 @@ class FastOracle(Combined):
     def __init__(self, parts: Sequence[Any], count: int, features: int, dropping: bool = True):
         super().__init__(parts, count, features)
         self.dropping = dropping
-        self._dead = set.intersection(*(set(dead) for dead in self.everyone("dead")))
-        self._near = NEAR * max(1.0, *self.everyone("scale"), 0.0)
+        self._dead = set.intersection(*(set(dead) for dead in self.broadcast("dead")))
+        self._near = NEAR * max(1.0, *self.broadcast("scale"), 0.0)
         self._last: Dict[int, float] = {}
 
     def sums(self, candidates: Sequence[int]) -> np.ndarray:
@@ -96,25 +100,25 @@ class FastOracle(Combined):
 
     def _stage_sums(self, candidates: Sequence[int], stages: Sequence[int]) -> np.ndarray:
         self.evaluated += len(candidates) * len(stages) / STAGES
-        return np.sum(self.everyone("sums", list(candidates), list(stages)), axis=0)
+        return self.total("sums", list(candidates), list(stages))
 
     def exact_sums(self, candidates: Sequence[int]) -> np.ndarray:
         """Sum of the losses by passes of the net, which count."""
-        self.passes += len(candidates)
-        return np.sum(self.everyone("exact_sums", list(candidates)), axis=0)
+        self.forward_passes += len(candidates)
+        return self.total("exact_sums", list(candidates))
 
     def smallest(self) -> Smallest:
         """The feature whose removal gives the smallest loss."""
         features = sorted(self.features, key=lambda feature: self._last.get(feature, 0))
-        # The worst of the last step will stay longest, so their T_f are worth keeping.
-        self.everyone("keep", features[::-1])
+        # The worst of the last step will stay longest, so their T_f are worth their memory.
+        self.broadcast("cache_terms", features[::-1])
         if self.dropping and self._last and len(features) > LEAD:
             totals = self._with_dropping(features)
         else:
             totals = self.sums(features)
         self._last = dict(zip(features, totals))
         losses = self._decided(features, totals) / self.count
-        return Smallest.of(features, losses)
+        return Smallest.of(features, losses.tolist())
 
     def _with_dropping(self, features: List[int]) -> np.ndarray:
         """Totals of the candidates; a dropped one's is infinite for the choice but stays known as a rank."""
@@ -134,26 +138,26 @@ class FastOracle(Combined):
         return np.array([totals[feature] for feature in features])
 
     def _decided(self, features: List[int], totals: np.ndarray) -> np.ndarray:
-        """The totals, those that are too close to the smallest replaced by what passes of the net give."""
+        """The totals, in which those too close to the smallest are replaced by what passes of the net give."""
         near = list(np.flatnonzero(totals <= totals.min() * (1 + self._near)))
         # Dead features change nothing at all: their losses are one number.
-        dead = [place for place in near if features[place] in self._dead]
-        different = [place for place in near if place not in dead] + dead[:1]
+        dead = [at for at in near if features[at] in self._dead]
+        different = [at for at in near if at not in dead] + dead[:1]
         if len(different) < 2:
             return totals
         totals = totals.copy()
-        totals[different] = self.exact_sums([features[place] for place in different])
+        totals[different] = self.exact_sums([features[at] for at in different])
         totals[dead] = totals[different[-1]]
         return totals
 
 
-def open_oracle(task: Task, *, plain: bool = False, workers: int = 2, max_memory: int = 2 << 30,
+def open_oracle(problem: PruningProblem, *, plain: bool = False, workers: int = 2, max_memory: int = 2 << 30,
                 batch_size: int = 128, quiet: bool = False, dropping: bool = True) -> Oracle:
-    """The oracle for a task: the incremental one where it holds, otherwise the plain one, saying why.
+    """The oracle for a problem: the incremental one where it holds, otherwise the plain one, saying why.
 
     Parameters
     ----------
-    task : what is asked about.
+    problem : what is asked about.
     plain : the plain one in any case.
     workers : processes with one thread and a share of the patches each; 0: this process.
     max_memory : bytes that all processes may take together.
@@ -161,18 +165,17 @@ def open_oracle(task: Task, *, plain: bool = False, workers: int = 2, max_memory
     quiet : do not say why the plain way is taken.
     dropping : see :class:`FastOracle`.
     """
-    problem = None if plain else obstacle(task.graph, task.layer)
-    if problem and not quiet:
-        click.echo(f"layer {task.layer}: takes a forward pass for every candidate, since {problem}", err=True)
-    plain = plain or problem is not None
-    scores_layer(task.graph)
-    count, features = len(task.labels), task.graph.layer(task.layer).num_output
-    parts = _parts(task, plain, max(1, min(workers, count)) if workers else 0, max_memory, batch_size)
-    return (CombinedPlain(parts, count, features) if plain else FastOracle(parts, count, features, dropping))
+    reason = None if plain else obstacle(problem.graph, problem.layer)
+    if reason and not quiet:
+        click.echo(f"layer {problem.layer}: takes a forward pass for every candidate, since {reason}", err=True)
+    plain = plain or reason is not None
+    scores_layer(problem.graph)
+    count, features = len(problem.labels), problem.graph.layer(problem.layer).num_output
+    parts = _parts(problem, plain, max(1, min(workers, count)) if workers else 0, max_memory, batch_size)
+    return (DistributedPlainOracle(parts, count, features) if plain else FastOracle(parts, count, features, dropping))
 
 
-def _parts(task: Task, plain: bool, workers: int, max_memory: int, batch_size: int) -> List[Any]:
+def _parts(problem: PruningProblem, plain: bool, workers: int, max_memory: int, batch_size: int) -> List[Any]:
     if not workers:
-        return [LocalPart(make_engine(task, plain, batch_size, max_memory))]
-    from .parts import start_parts
-    return start_parts(task, plain, workers, max_memory, batch_size)
+        return [LocalPart(make_engine(problem, plain, batch_size, max_memory))]
+    return start_parts(problem, plain, workers, max_memory, batch_size)

@@ -29,8 +29,8 @@ TIE = 1e-7
 LARGEST_LOSS = float(-np.log(np.finfo(np.float32).tiny))
 
 
-class Task(NamedTuple):
-    """What an oracle is asked about.
+class PruningProblem(NamedTuple):
+    """A layer whose features are to be pruned, with its net and the patches that the loss is averaged over.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ def softmax_loss(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     np.exp(scores, out=scores)
     loss = np.log(scores.sum(axis=0))
     loss += largest - chosen
-    return np.minimum(loss, LARGEST_LOSS, out=loss)
+    return np.asarray(np.minimum(loss, LARGEST_LOSS))
 
 
 def first_of_ties(features: Sequence[int], losses: Sequence[float]) -> int:
@@ -82,8 +82,8 @@ def scores_layer(graph: NetGraph) -> Layer:
     if len(graph.outputs) != 1:
         raise UserError(f"net {graph.name}: has {len(graph.outputs)} outputs where the loss needs one; "
                         f"use a deploy prototxt")
-    last = graph.producer(graph.outputs[0])
-    return graph.producer(last.inputs[0]) if last.type == "Softmax" else last
+    last = graph.layers[graph.outputs[0].layer]
+    return graph.layers[last.inputs[0].layer] if last.type == "Softmax" else last
 
 
 def without_features(weights: Mapping[str, Sequence[np.ndarray]],
@@ -114,14 +114,14 @@ class Oracle:
     ----------
     count : number of patches.
     features : numbers of the features not yet removed, ascending.
-    passes : forward passes made in Caffe so far, each over all patches.
+    forward_passes : passes made in Caffe so far, each over all patches.
     evaluated : evaluations of a candidate so far; one on a part of the patches counts as that part.
     """
 
     def __init__(self, count: int, features: int):
         self.count = count
         self.features = list(range(features))
-        self.passes = 0
+        self.forward_passes = 0
         self.evaluated = 0.0
 
     def losses(self, candidates: Sequence[int]) -> np.ndarray:
@@ -146,8 +146,7 @@ class Oracle:
 
     def smallest(self) -> Smallest:
         """The feature whose removal gives the smallest loss (equation 3)."""
-        losses = self.losses(self.features)
-        return Smallest.of(self.features, losses)
+        return Smallest.of(self.features, self.losses(self.features).tolist())
 
     def close(self) -> None:
         """Give back processes and memory."""

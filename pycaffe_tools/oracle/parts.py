@@ -16,7 +16,7 @@ from ..base.errors import UserError
 from ..base.machine import blas_environment, usage
 from ..nets.netgraph import NetGraph
 from .incremental import Incremental
-from .oracle import Task
+from .oracle import PruningProblem
 from .plain import PlainOracle
 
 
@@ -25,12 +25,12 @@ class RemotePart:
 
     Parameters
     ----------
-    task : net, weights, layer and the patches of this part.
+    problem : net, weights, layer and the patches of this part.
     options : further arguments of :func:`pycaffe_tools.oracle.parts.make_engine`.
     """
 
-    def __init__(self, task: Task, *options: Any):
-        fields = {**task._asdict(), "graph": task.graph.with_batch(1).SerializeToString()}
+    def __init__(self, problem: PruningProblem, *options: Any):
+        fields = {**problem._asdict(), "graph": problem.graph.with_batch(1).SerializeToString()}
         try:
             self._child = Child(__name__, (fields, options), blas_environment())
         except ChildDied as death:
@@ -70,22 +70,22 @@ def _ended(death: ChildDied) -> UserError:
                      f"the same command goes on where it was")
 
 
-def start_parts(task: Task, plain: bool, workers: int, max_memory: int, batch_size: int) -> List[RemotePart]:
+def start_parts(problem: PruningProblem, plain: bool, workers: int, max_memory: int, batch_size: int) -> List[RemotePart]:
     """Start processes and deal the patches out among them.
 
     Parameters
     ----------
-    task : with all patches.
+    problem : with all patches.
     plain, batch_size : see :func:`pycaffe_tools.oracle.parts.make_engine`.
     workers : number of processes.
     max_memory : bytes that they and this process may take together.
     """
-    own = len(task.data) * task.data[0].nbytes + (120 << 20)
+    own = len(problem.data) * problem.data[0].nbytes + (120 << 20)
     parts: List[RemotePart] = []
     try:
         for worker in range(workers):
             share = slice(worker, None, workers)
-            mine = task._replace(data=np.ascontiguousarray(task.data[share]), labels=task.labels[share])
+            mine = problem._replace(data=np.ascontiguousarray(problem.data[share]), labels=problem.labels[share])
             parts.append(RemotePart(mine, plain, batch_size, (max_memory - own) // workers))
         for part in parts:
             part.ask("ready")
@@ -111,7 +111,7 @@ def _prepare(settings: Tuple[Any, Any]) -> Callable[[Tuple[str, Any]], Any]:
             return tuple(usage())
         if not engines:
             graph = NetGraph(schema().NetParameter.FromString(fields.pop("graph")))
-            engines.append(make_engine(Task(graph=graph, **fields), *options))
+            engines.append(make_engine(PruningProblem(graph=graph, **fields), *options))
             fields.clear()
         return None if method == "ready" else getattr(engines[0], method)(*arguments)
 
@@ -137,9 +137,9 @@ class LocalPart:
         """Nothing to end."""
 
 
-def make_engine(task: Task, plain: bool, batch_size: int, max_memory: int, from_start: bool = False) -> Any:
+def make_engine(problem: PruningProblem, plain: bool, batch_size: int, max_memory: int, from_start: bool = False) -> Any:
     """The engine of one part; ``from_start`` makes the plain one run the whole net for every candidate."""
-    return PlainOracle(task, batch_size, from_start) if plain else Incremental(task, batch_size, max_memory)
+    return PlainOracle(problem, batch_size, from_start) if plain else Incremental(problem, batch_size, max_memory)
 
 
 if __name__ == "__main__":

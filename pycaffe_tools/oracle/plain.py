@@ -10,7 +10,7 @@ from ..base.errors import UserError
 from ..nets.layers import Layer, Value
 from ..nets.netgraph import NetGraph
 from ..nets.runtime import CaffeNet
-from .oracle import Oracle, Task, scores_layer, softmax_loss
+from .oracle import Oracle, PruningProblem, scores_layer, softmax_loss
 
 
 def runs_alone(graph: NetGraph, layer: Layer) -> bool:
@@ -24,32 +24,32 @@ class PlainOracle(Oracle):
 
     Parameters
     ----------
-    task : net, weights, layer and patches.
+    problem : net, weights, layer and patches.
     batch_size : patches in one forward pass.
     from_start : run the whole net for every candidate, from its input on.
-        By default only the layers from ``task.layer`` on are run, on stored
+        By default only the layers from ``problem.layer`` on are run, on stored
         copies of that layer's input, which is the same computation (in a net
         with branches around the layer the whole net is run all the same).
     """
 
-    def __init__(self, task: Task, batch_size: int = 128, from_start: bool = False):
-        layer = task.graph.layer(task.layer)
+    def __init__(self, problem: PruningProblem, batch_size: int = 128, from_start: bool = False):
+        layer = problem.graph.layer(problem.layer)
         if layer.type == "InnerProduct" and layer.proto.inner_product_param.transpose:
             raise UserError(f"layer {layer.name}: has transposed weights, whose features cannot be discarded here; "
                             f"write its prototxt and weights without transpose")
-        super().__init__(len(task.labels), layer.num_output)
-        self.labels = np.asarray(task.labels, dtype=np.int64)
+        super().__init__(len(problem.labels), layer.num_output)
+        self.labels = np.asarray(problem.labels, dtype=np.int64)
         self.batches = [slice(at, min(at + batch_size, self.count)) for at in range(0, self.count, batch_size)]
-        self.net = CaffeNet(task.graph, task.weights, min(batch_size, self.count))
-        scores = scores_layer(task.graph)
+        self.net = CaffeNet(problem.graph, problem.weights, min(batch_size, self.count))
+        scores = scores_layer(problem.graph)
         self._scores, self._scores_layer = scores.tops[0], scores.name
         self._layer = layer.name
-        if from_start or not runs_alone(task.graph, layer):
+        if from_start or not runs_alone(problem.graph, layer):
             self._bottom, self._start = self.net.input, None
-            self._stored = [np.ascontiguousarray(task.data[batch], np.float32) for batch in self.batches]
+            self._stored = [np.ascontiguousarray(problem.data[batch], np.float32) for batch in self.batches]
         else:
             self._bottom, self._start = layer.bottoms[0], layer.name
-            self._stored = [self.net.run(task.data[batch], layer.inputs[0]).copy() for batch in self.batches]
+            self._stored = [self.net.run(problem.data[batch], layer.inputs[0]).copy() for batch in self.batches]
 
     def sums(self, candidates: Sequence[int]) -> np.ndarray:
         """Sum over the patches of the loss with each candidate discarded; -1 discards nothing more."""
@@ -65,7 +65,7 @@ class PlainOracle(Oracle):
             losses.append(self.losses_from(self._start, self._bottom, bottom, self.labels[batch]))
         if candidate >= 0:
             self.net.set_feature(self._layer, candidate, saved)
-        self.passes += 1
+        self.forward_passes += 1
         self.evaluated += 1
         return np.concatenate(losses)
 
@@ -80,7 +80,7 @@ class PlainOracle(Oracle):
         batch = self.batches[0].stop
         bottoms = np.stack([self._stored[row // batch][row % batch] for row in rows])
         self.net.put(self._bottom, bottoms)
-        return self.net.forward(self._start, self.net.graph.producer(value).name, value.blob)
+        return self.net.forward(self._start, self.net.graph.layers[value.layer].name, value.blob)
 
     def remove(self, feature: int) -> None:
         """Set the feature's weights and bias to 0 for good."""

@@ -25,7 +25,7 @@ from ..base.files import PathLike, read_json, write_json
 from ..base.progress import Progress
 from ..nets.netgraph import NetGraph
 from ..nets.schema import to_text
-from ..oracle.oracle import Oracle, Smallest, Task, without_features
+from ..oracle.oracle import Oracle, PruningProblem, Smallest, without_features
 from .log import Log, Step
 from .sample import Sample
 
@@ -135,14 +135,14 @@ def order_layer(graph: NetGraph, weights: Weights, layer: str, sample: Sample, *
     if log is None and cache is not None:
         log = Path(cache) / f"{layer}-{criterion}{'-plain' if plain else ''}-{key[:12]}.log"
     masked = without_features(weights, below)
-    task = Task(graph, masked, layer, sample.data, sample.labels)
+    problem = PruningProblem(graph, masked, layer, sample.data, sample.labels)
     with Log(log, {"format": FORMAT, "layer": layer, "criterion": criterion, "plain": plain, "key": key}) as record:
         if record.loss_before is None or len(record.steps) < stop_after:
             from ..oracle.fast import open_oracle
-            oracle = open_oracle(task, plain=plain, workers=workers, max_memory=max_memory,
+            oracle = open_oracle(problem, plain=plain, workers=workers, max_memory=max_memory,
                                  batch_size=sample.batch_size, quiet=quiet)
             try:
-                choose = _chooser(task, criterion, sample.seed)
+                choose = _chooser(problem, criterion, sample.seed)
                 _discard(oracle, choose, record, stop_after, None if quiet else f"{layer} by {criterion}")
             finally:
                 oracle.close()
@@ -166,11 +166,11 @@ def _feature_count(graph: NetGraph, layer: str, below: Mapping[str, Any]) -> int
 Chooser = Callable[[Oracle], Smallest]
 
 
-def _chooser(task: Task, criterion: str, seed: int) -> Chooser:
+def _chooser(problem: PruningProblem, criterion: str, seed: int) -> Chooser:
     if criterion == "loss":
         return lambda oracle: oracle.smallest()
     from .criteria import scores
-    return by_score(scores(task, criterion, seed))
+    return by_score(scores(problem, criterion, seed))
 
 
 def by_score(scores: Sequence[float]) -> Chooser:
@@ -195,9 +195,9 @@ def _discard(oracle: Oracle, choose: Chooser, record: Log, stop_after: int, labe
     done = sum(work[:len(record.steps)])
     with Progress(sum(work), label or "", already=done, stream=None if label else open(os.devnull, "w")) as progress:
         while len(record.steps) < stop_after:
-            passes, evaluated, candidates = oracle.passes, oracle.evaluated, len(oracle.features)
+            passes, evaluated, candidates = oracle.forward_passes, oracle.evaluated, len(oracle.features)
             found = choose(oracle)
-            record.add(Step(*found), forward_passes=oracle.passes - passes, candidates=candidates,
+            record.add(Step(*found), forward_passes=oracle.forward_passes - passes, candidates=candidates,
                        evaluated=round(oracle.evaluated - evaluated, 3))
             oracle.remove(found.feature)
             done += candidates

@@ -11,8 +11,9 @@ caffe = pytest.importorskip("caffe")
 
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.runtime import load_net, random_weights
-from pycaffe_tools.oracle import incremental
-from pycaffe_tools.oracle.fast import Combined, FastOracle, open_oracle
+from pycaffe_tools.oracle import layout
+from pycaffe_tools.oracle.candidates import STAGES, TermCache
+from pycaffe_tools.oracle.fast import DistributedOracle, FastOracle, open_oracle
 from pycaffe_tools.oracle.incremental import Incremental
 from pycaffe_tools.oracle.oracle import LARGEST_LOSS, Smallest, first_of_ties, softmax_loss, without_features
 from pycaffe_tools.oracle.parts import LocalPart
@@ -108,23 +109,23 @@ def test_incremental_losses_equal_plain_losses_on_trained_weights(layer):
 @pytest.mark.parametrize("layer", ["c1", "c2", "fc4"])
 def test_several_chunks_and_the_cache_change_no_bit(layer, monkeypatch):
     known = task("small", layer, patches=70)
-    monkeypatch.setattr(incremental, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(layout, "_CHUNK_BYTES", 1)
     with_cache, without = Incremental(known, 16, 1 << 30), Incremental(known, 16, 1 << 30)
-    without._cache = incremental._Cache(0)
+    without._candidates.cache = TermCache(0)
     for engine in (with_cache, without):
-        engine.keep(range(3, 6))
+        engine.cache_terms(range(3, 6))
     for _ in range(2):
         assert np.array_equal(with_cache.sums(range(7)), without.sums(range(7)))
     for engine in (with_cache, without):
         engine.remove(4)
-        engine.keep([6, 0])
+        engine.cache_terms([6, 0])
     assert np.array_equal(with_cache.sums([-1, 0, 1, 6]), without.sums([-1, 0, 1, 6]))
-    stages = [with_cache.sums([0, 1], [stage])[0] for stage in range(incremental.STAGES)]
+    stages = [with_cache.sums([0, 1], [stage])[0] for stage in range(STAGES)]
     assert np.array_equal(stages, with_cache.sums([0, 1]))
 
 
 def test_patches_of_high_loss_come_first_so_that_losers_are_dropped_soon(monkeypatch):
-    monkeypatch.setattr(incremental, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(layout, "_CHUNK_BYTES", 1)
     known = task("small", "c1", patches=32 * 8)
     losses = Incremental(known, 16, 1 << 30).sums([-1])[:, 0]
     expected = np.sort(PlainOracle(known, 16).patch_losses())[::-1].reshape(8, 32).sum(axis=1)
@@ -143,11 +144,11 @@ class FixedSums:
     def scale(self):
         return 0.5
 
-    def keep(self, features):
+    def cache_terms(self, features):
         pass
 
     def sums(self, candidates, stages):
-        return np.array([[self.quick[feature] / incremental.STAGES for feature in candidates]] * len(stages))
+        return np.array([[self.quick[feature] / STAGES for feature in candidates]] * len(stages))
 
     def exact_sums(self, candidates):
         self.asked += candidates
@@ -158,7 +159,7 @@ def test_candidates_closer_than_rounding_are_decided_by_passes_of_the_net():
     engine = FixedSums(quick=[9.0, 4.0000004, 4.0, 5.0], exact={1: 3.9999, 2: 4.0})
     oracle = FastOracle([LocalPart(engine)], 2, 4)
     found = oracle.smallest()
-    assert (found.feature, found.runner_up, sorted(engine.asked), oracle.passes) == (1, 2, [1, 2], 2)
+    assert (found.feature, found.runner_up, sorted(engine.asked), oracle.forward_passes) == (1, 2, [1, 2], 2)
     assert found.loss == 3.9999 / 2
 
 
@@ -176,7 +177,7 @@ def test_dead_features_that_tie_cost_no_pass_and_one_that_ties_with_another_cost
 
 @pytest.mark.parametrize("name, layer", [("small", "c1"), ("small", "fc4"), ("lenet", "ip1")])
 def test_dropping_candidates_early_changes_neither_winner_nor_runner_up_nor_margin(name, layer, monkeypatch):
-    monkeypatch.setattr(incremental, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(layout, "_CHUNK_BYTES", 1)
     known = task(name, layer, patches=400)
     dropping, patient = fast(known), fast(known, dropping=False)
     dropped = 0
@@ -214,7 +215,7 @@ def test_duplicated_features_are_decided_by_passes_of_the_net_and_the_lowest_goe
     found, expected = quick.smallest(), plain.smallest()
     assert found.feature == expected.feature
     if expected.feature in (best, other):
-        assert expected.feature == min(best, other) and quick.passes >= 2
+        assert expected.feature == min(best, other) and quick.forward_passes >= 2
 
 
 def test_incremental_memory_is_bounded():
@@ -273,7 +274,7 @@ def test_what_breaks_the_condition_is_named_and_the_plain_way_taken(layers, name
     if "bn1" in names or "st." in names:
         return  # the random weights have none for a BatchNorm, and Caffe on the CPU has no stochastic pooling
     oracle = open_oracle(known, workers=0, batch_size=16)
-    assert not isinstance(oracle, FastOracle) and isinstance(oracle, Combined)
+    assert not isinstance(oracle, FastOracle) and isinstance(oracle, DistributedOracle)
     assert "forward pass for every candidate" in capsys.readouterr().err
     assert oracle.losses([2])[0] == pytest.approx(by_hand(known, [2]), rel=1e-5)
 

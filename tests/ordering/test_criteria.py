@@ -6,7 +6,7 @@ import pytest
 caffe = pytest.importorskip("caffe")
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.oracle.oracle import Task
+from pycaffe_tools.oracle.oracle import PruningProblem
 from pycaffe_tools.oracle.plain import PlainOracle
 from pycaffe_tools.ordering.criteria import (
     absolute_weights,
@@ -36,7 +36,7 @@ def hand():
     }
     weights["ip"][0][1] = [.1, .1, .1, .1, .3, .3, .3, .3, .2, .2, .2, .2]
     data = np.array([[0, 1, 2, 3], [4, -1, 0, 2]], np.float32).reshape(2, 1, 1, 4)
-    return Task(graph(HAND), weights, "c1", data, np.array([1, 0]))
+    return PruningProblem(graph(HAND), weights, "c1", data, np.array([1, 0]))
 
 
 def test_apoz_is_the_fraction_of_zeros_after_the_relu():
