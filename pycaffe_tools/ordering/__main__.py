@@ -12,7 +12,7 @@ from ..base.command import OPTIONS, SEED, run
 from ..base.errors import UserError
 from ..base.files import PathLike, read_json, refuse_existing
 from ..base.ranges import parse_size
-from .ordering import CRITERIA, Ordering, order_layer, prunable_layers
+from .ordering import CRITERIA, Ordering, OrderingOptions, order_layer, prunable_layers
 from .sample import draw_sample
 
 # -- command line ----------------------------------------------------------------------------------------------
@@ -51,8 +51,9 @@ def read_below(path: Optional[PathLike]) -> Dict[str, List[int]]:
 @click.option("--cache", type=click.Path(), help="Folder of the logs; MODEL_DIR/orderings by default.")
 @click.option("-o", "--output", required=True, type=click.Path(), help="Ordering file (folder with --all-layers).")
 @click.option("--force", is_flag=True, help="Replace an existing ordering file.")
-def cli(model_dir, data_dir, layer, all_layers, below, batches, batch_size, seed, criterion, plain, stop_after,
-        max_memory, workers, cache, output, force):
+def cli(model_dir: str, data_dir: str, layer: Optional[str], all_layers: bool, below: Optional[str], batches: int,
+        batch_size: int, seed: int, criterion: str, plain: bool, stop_after: Optional[int], max_memory: str, workers: int,
+        cache: Optional[str], output: str, force: bool) -> None:
     """Order the features of a layer by the training loss without them (equations 2 and 3 of the paper).
 
     \b
@@ -69,7 +70,8 @@ def cli(model_dir, data_dir, layer, all_layers, below, batches, batch_size, seed
         raise click.UsageError("give either --layer NAME or --all-layers")
     model = open_model(model_dir)
     graph, weights, removed = model.net(), model.load_weights(), read_below(below)
-    layers = prunable_layers(graph) if all_layers else [layer]
+    layers = [layer] if layer is not None else prunable_layers(graph)
+    options = OrderingOptions(criterion, plain, workers, parse_size(max_memory), cache or Path(model_dir) / "orderings")
     files = {name: Path(output) / f"{name}.json" if all_layers else Path(output) for name in layers}
     if not all_layers:
         refuse_existing(output, force)
@@ -77,9 +79,8 @@ def cli(model_dir, data_dir, layer, all_layers, below, batches, batch_size, seed
     for name in layers:
         lower = prunable_layers(graph)[:prunable_layers(graph).index(name)] if all_layers else list(removed)
         ordering = order_layer(
-            graph, weights, name, sample, removed_below={key: removed[key] for key in removed if key in lower},
-            criterion=criterion, plain=plain, workers=workers, max_memory=parse_size(max_memory), stop_after=stop_after,
-            cache=cache or Path(model_dir) / "orderings")
+            graph, weights, name, sample, options, stop_after=stop_after,
+            removed_below={key: removed[key] for key in removed if key in lower})
         _keep_or_write(ordering, files[name], force)
         click.echo(f"{files[name]}: {len(ordering.steps)} of {ordering.features} features of {name}, "
                    f"loss {ordering.loss_before:.5f} before")
@@ -88,7 +89,7 @@ def cli(model_dir, data_dir, layer, all_layers, below, batches, batch_size, seed
 def _keep_or_write(ordering: Ordering, path: Path, force: bool) -> None:
     """Write an ordering file; one that an interrupted run of the same command left is the same, another is refused."""
     if path.exists() and not force and read_json(path) != json.loads(json.dumps(ordering.as_json())):
-        raise UserError(f"{path}: exists already and is another ordering; choose another name, or say --force")
+        raise UserError(f"{path}: exists already and is another ordering; choose another name, or pass --force")
     ordering.write(path)
 
 

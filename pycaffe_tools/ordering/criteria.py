@@ -78,7 +78,7 @@ def absolute_weights(problem: PruningProblem) -> np.ndarray:
     filters of *smallest* sum are pruned.
     """
     weight = np.asarray(problem.weights[problem.layer][0], np.float64)
-    return np.abs(weight).reshape(weight.shape[0], -1).sum(axis=1)
+    return np.asarray(np.abs(weight).reshape(weight.shape[0], -1).sum(axis=1))
 
 
 def first_order_change(problem: PruningProblem) -> np.ndarray:

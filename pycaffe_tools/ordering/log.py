@@ -74,12 +74,18 @@ class Log:
         if self._file is not None:
             self._file.close()
 
+    @property
+    def known_loss_before(self) -> float:
+        """The mean loss before the first step, once :meth:`begin` was called."""
+        assert self.loss_before is not None
+        return self.loss_before
+
     def begin(self, loss_before: float) -> None:
         """Write the header line."""
         self.loss_before = loss_before
         self._append({**self.header, "loss_before": loss_before})
 
-    def add(self, step: Step, **spent: int) -> None:
+    def add(self, step: Step, **spent: float) -> None:
         """Write a step; it is on disk when this returns."""
         self.steps.append(step)
         self._append({"step": len(self.steps), **step._asdict(), **spent})

@@ -12,26 +12,51 @@ share the work.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
-
-import numpy as np
 
 from ..base.errors import UserError
 from ..base.files import PathLike, read_json, write_json
 from ..base.progress import Progress
 from ..nets.netgraph import NetGraph
-from ..nets.schema import to_text
+from ..nets.runtime import Weights
+from ..oracle.fast import open_oracle
 from ..oracle.oracle import Oracle, PruningProblem, Smallest, without_features
+from .criteria import scores
+from .identity import key_of, weights_digest
 from .log import Log, Step
 from .sample import Sample
 
 FORMAT = 1
 CRITERIA = ("loss", "apoz", "l1", "taylor", "random")
-Weights = Mapping[str, Sequence[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class OrderingOptions:
+    """How features are ordered, whichever the layer.
+
+    Attributes
+    ----------
+    criterion : ``loss`` (equations 2 and 3), or a score of :mod:`pycaffe_tools.ordering.criteria`;
+        the loss along the order is evaluated either way.
+    plain : run the net for every candidate instead of recomputing what changes.
+    workers : processes, each with one thread and its share of the patches; 0: this process itself.
+    max_memory : bytes that all processes together may take.
+    cache : folder of logs named by what they depend on; None keeps no log.
+    quiet : write nothing to standard error.
+    """
+
+    criterion: str = "loss"
+    plain: bool = False
+    workers: int = 2
+    max_memory: int = 2 << 30
+    cache: Optional[PathLike] = None
+    quiet: bool = False
+
+
+DEFAULTS = OrderingOptions()
 
 
 class Ordering(NamedTuple):
@@ -59,7 +84,7 @@ class Ordering(NamedTuple):
         """
         if count > len(self.steps):
             raise UserError(f"layer {self.layer}: {count} features are to be discarded, but its order ends after "
-                            f"{len(self.steps)} of {self.features}; make it anew without a limit")
+                            f"{len(self.steps)} of {self.features}; make it again without a limit")
         return [step.feature for step in self.steps[:count]]
 
     def as_json(self) -> Dict[str, Any]:
@@ -94,10 +119,9 @@ def prunable_layers(graph: NetGraph) -> List[str]:
     return [layer.name for layer in graph.layers if layer.is_parametric][:-1]
 
 
-def order_layer(graph: NetGraph, weights: Weights, layer: str, sample: Sample, *,
-                removed_below: Optional[Mapping[str, Sequence[int]]] = None, criterion: str = "loss",
-                plain: bool = False, workers: int = 2, max_memory: int = 2 << 30, stop_after: Optional[int] = None,
-                log: Optional[PathLike] = None, cache: Optional[PathLike] = None, quiet: bool = False) -> Ordering:
+def order_layer(graph: NetGraph, weights: Weights, layer: str, sample: Sample, options: OrderingOptions = DEFAULTS, *,
+                removed_below: Optional[Mapping[str, Sequence[int]]] = None, stop_after: Optional[int] = None,
+                log: Optional[PathLike] = None) -> Ordering:
     """Order the features of one layer.
 
     Parameters
@@ -105,16 +129,10 @@ def order_layer(graph: NetGraph, weights: Weights, layer: str, sample: Sample, *
     graph, weights : the net (deploy) and its float32 blobs by layer name.
     layer : which layer.
     sample : the patches; see :func:`draw_sample`.
+    options : how.
     removed_below : features already discarded in lower layers, by layer name.
-    criterion : ``loss`` (equations 2 and 3), or a score of :mod:`pycaffe_tools.ordering.criteria`;
-        the loss along the order is evaluated either way.
-    plain : run the net for every candidate instead of recomputing what changes.
-    workers : processes, each with one thread and its share of the patches; 0: this process itself.
-    max_memory : bytes that all processes together may take.
     stop_after : number of features to discard; by default all.
-    log : the append-only log; an existing one is continued.
-    cache : folder of logs named by what they depend on, used if ``log`` is not given.
-    quiet : say nothing on standard error.
+    log : the append-only log; an existing one is continued. By default one in the folder ``options.cache``.
 
     Raises
     ------
@@ -123,6 +141,7 @@ def order_layer(graph: NetGraph, weights: Weights, layer: str, sample: Sample, *
     below = {name: sorted(int(feature) for feature in features)
              for name, features in (removed_below or {}).items() if len(features)}
     count = _feature_count(graph, layer, below)
+    criterion, plain = options.criterion, options.plain
     if criterion not in CRITERIA:
         raise UserError(f"criterion {criterion!r}: is not one of {', '.join(CRITERIA)}")
     if stop_after is None:
@@ -131,23 +150,22 @@ def order_layer(graph: NetGraph, weights: Weights, layer: str, sample: Sample, *
         raise UserError(f"layer {layer}: has {count} features, so {stop_after} cannot be discarded")
     digest = weights_digest(weights)
     # No two engines share a log: the plain one is there to prove the other.
-    key = _key(graph, digest, layer, sample, below, criterion, plain)
-    if log is None and cache is not None:
-        log = Path(cache) / f"{layer}-{criterion}{'-plain' if plain else ''}-{key[:12]}.log"
+    key = key_of(graph, digest, layer, sample, below, criterion, sample.seed if criterion == "random" else None, plain)
+    if log is None and options.cache is not None:
+        log = Path(options.cache) / f"{layer}-{criterion}{'-plain' if plain else ''}-{key[:12]}.log"
     masked = without_features(weights, below)
     problem = PruningProblem(graph, masked, layer, sample.data, sample.labels)
     with Log(log, {"format": FORMAT, "layer": layer, "criterion": criterion, "plain": plain, "key": key}) as record:
         if record.loss_before is None or len(record.steps) < stop_after:
-            from ..oracle.fast import open_oracle
-            oracle = open_oracle(problem, plain=plain, workers=workers, max_memory=max_memory,
-                                 batch_size=sample.batch_size, quiet=quiet)
+            oracle = open_oracle(problem, plain=plain, workers=options.workers, max_memory=options.max_memory,
+                                 batch_size=sample.batch_size, quiet=options.quiet)
             try:
                 choose = _chooser(problem, criterion, sample.seed)
-                _discard(oracle, choose, record, stop_after, None if quiet else f"{layer} by {criterion}")
+                _discard(oracle, choose, record, stop_after, None if options.quiet else f"{layer} by {criterion}")
             finally:
                 oracle.close()
         return Ordering(layer, criterion, count, list(sample.rows), sample.batches, sample.batch_size, sample.seed,
-                        below, digest, key, record.loss_before, record.steps[:stop_after])
+                        below, digest, key, record.known_loss_before, record.steps[:stop_after])
 
 
 def _feature_count(graph: NetGraph, layer: str, below: Mapping[str, Any]) -> int:
@@ -169,8 +187,7 @@ Chooser = Callable[[Oracle], Smallest]
 def _chooser(problem: PruningProblem, criterion: str, seed: int) -> Chooser:
     if criterion == "loss":
         return lambda oracle: oracle.smallest()
-    from .criteria import scores
-    return by_score(scores(problem, criterion, seed))
+    return by_score(scores(problem, criterion, seed).tolist())
 
 
 def by_score(scores: Sequence[float]) -> Chooser:
@@ -202,24 +219,3 @@ def _discard(oracle: Oracle, choose: Chooser, record: Log, stop_after: int, labe
             oracle.remove(found.feature)
             done += candidates
             progress.update(done, f"{len(record.steps)} discarded, loss {found.loss:.5f}")
-
-
-def weights_digest(weights: Weights) -> str:
-    """SHA-256 over the names, shapes and float32 values of all blobs, in hexadecimal."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        for blob in weights[name]:
-            digest.update(f"{name}{tuple(blob.shape)}".encode())
-            digest.update(np.ascontiguousarray(blob, np.float32).tobytes())
-    return digest.hexdigest()
-
-
-def _key(graph: NetGraph, digest: str, layer: str, sample: Sample, below: Mapping[str, List[int]], criterion: str,
-         plain: bool) -> str:
-    net = graph.with_batch(1)
-    net.name = ""
-    patches = hashlib.sha256(np.ascontiguousarray(sample.data).tobytes())
-    patches.update(np.asarray(sample.labels, np.int64).tobytes())
-    parts = [to_text(net), digest, layer, patches.hexdigest(), sample.rows, sample.batch_size, below, criterion,
-             sample.seed if criterion == "random" else None, plain]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

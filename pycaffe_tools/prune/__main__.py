@@ -13,7 +13,7 @@ from ..base.files import refuse_existing
 from ..base.ranges import parse_size
 from ..nets import paper
 from ..nets.model import Model, open_model
-from ..ordering.ordering import CRITERIA
+from ..ordering.ordering import CRITERIA, OrderingOptions
 from ..ordering.sample import draw_sample
 from ..patches.database import Database, open_database
 from .budget import Choice, within_accuracy_drop, within_parameters
@@ -74,8 +74,8 @@ def cli(network: Optional[str], source: Path, data: Path, out: Path, counts: Opt
     refuse_existing(out, force, PRODUCTS)
     trained, database = open_model(source), open_database(data)
     check_same_normalisation(trained, database)
-    pruner = Pruner(trained, draw_sample(database, batches, batch_size, seed), criterion=criterion, plain=plain,
-                    workers=workers, max_memory=parse_size(max_memory), cache=cache)
+    options = OrderingOptions(criterion, plain, workers, parse_size(max_memory), cache)
+    pruner = Pruner(trained, draw_sample(database, batches, batch_size, seed), options)
     choice = _choose(pruner, network, counts, target_parameters, max_accuracy_drop, database)
     pruning = pruner.prune(choice.counts, full_order)
     name = network or f"{trained.name}-pruned"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..base.errors import UserError
-from ..base.files import PathLike
 from ..nets.model import Model
 from ..nets.netgraph import NetGraph
-from ..ordering.ordering import Ordering, order_layer, prunable_layers
+from ..ordering.ordering import DEFAULTS, Ordering, OrderingOptions, order_layer, prunable_layers
 from ..ordering.sample import Sample
 from ..patches.database import Database
 
@@ -39,25 +39,23 @@ class Pruner:
     ----------
     source : the trained model.
     sample : the mini-batches that the loss is averaged over.
-    criterion, plain, workers, max_memory : see :func:`pycaffe_tools.ordering.ordering.order_layer`.
-    cache : folder of orderings, shared by all networks that are pruned from ``source``.
+    options : how the layers are ordered; the logs of all networks that are pruned from ``source`` share one folder,
+        ``orderings`` beside its weights if ``options.cache`` does not name another.
     """
 
-    def __init__(self, source: Model, sample: Sample, *, criterion: str = "loss", plain: bool = False,
-                 workers: int = 2, max_memory: int = 2 << 30, cache: Optional[PathLike] = None):
+    def __init__(self, source: Model, sample: Sample, options: OrderingOptions = DEFAULTS):
         self.source, self.sample = source, sample
         self.net: NetGraph = source.net()
         self.weights = source.load_weights()
         self.layers = prunable_layers(self.net)
         self.features = {name: self.net.layer(name).num_output for name in self.layers}
-        self._options = dict(criterion=criterion, plain=plain, workers=workers, max_memory=max_memory,
-                             cache=cache or source.directory / "orderings")
+        self._options = replace(options, cache=options.cache or source.directory / "orderings")
 
     def order(self, layer: str, removed_below: Mapping[str, Sequence[int]],
               stop_after: Optional[int] = None) -> Ordering:
         """Order one layer; see :func:`pycaffe_tools.ordering.ordering.order_layer`."""
-        return order_layer(self.net, self.weights, layer, self.sample, removed_below=removed_below,
-                           stop_after=stop_after, **self._options)
+        return order_layer(self.net, self.weights, layer, self.sample, self._options, removed_below=removed_below,
+                           stop_after=stop_after)
 
     def prune(self, counts: Mapping[str, int], full_order: bool = False) -> Pruning:
         """Choose the features to discard so that ``counts`` remain, bottom-up (Section 3).

@@ -24,7 +24,7 @@ from pycaffe_tools.oracle.plain import PlainOracle
 from pycaffe_tools.ordering.__main__ import cli, read_below
 from pycaffe_tools.ordering.criteria import scores
 from pycaffe_tools.ordering.log import Log, Step
-from pycaffe_tools.ordering.ordering import order_layer, prunable_layers, read_ordering
+from pycaffe_tools.ordering.ordering import OrderingOptions, order_layer, prunable_layers, read_ordering
 from pycaffe_tools.ordering.sample import Sample, draw_sample
 
 from ..conftest import ROOT
@@ -39,8 +39,9 @@ def sample(known, batch_size=25):
 
 def order(known, **options):
     """Order the layer of a task in this process."""
-    options = {"workers": 0, "quiet": True, **options}
-    return order_layer(known.graph, known.weights, known.layer, sample(known), **options)
+    where = {name: options.pop(name) for name in ("removed_below", "stop_after", "log") if name in options}
+    how = OrderingOptions(**{"workers": 0, "quiet": True, **options})
+    return order_layer(known.graph, known.weights, known.layer, sample(known), how, **where)
 
 
 def assert_same_order(found, expected):
@@ -151,7 +152,7 @@ def test_stopping_early_gives_the_beginning_of_the_order_and_more_goes_on_from_t
 def test_a_finished_order_is_read_from_the_cache_and_costs_nothing(tmp_path, monkeypatch):
     known = task("small", "c2")
     first = order(known, cache=tmp_path, removed_below={"c1": [1]})
-    monkeypatch.setattr("pycaffe_tools.oracle.fast.open_oracle", None)
+    monkeypatch.setattr("pycaffe_tools.ordering.ordering.open_oracle", None)
     assert order(known, cache=tmp_path, removed_below={"c1": [1]}) == first
     with pytest.raises(TypeError):
         order(known, cache=tmp_path, removed_below={"c1": [2]})
@@ -283,8 +284,8 @@ def test_command_line_orders_one_layer_on_pruned_lower_layers(model, tmp_path):
     assert result.exit_code == 0, result.output
     written = read_ordering(tmp_path / "c2.json")
     drawn = draw_sample(database(tmp_path, known), 2, 20, 1)
-    expected = order_layer(known.graph, known.weights, "c2", drawn, removed_below={"c1": [2, 5]}, plain=True,
-                           workers=0, quiet=True)
+    expected = order_layer(known.graph, known.weights, "c2", drawn, OrderingOptions(plain=True, workers=0, quiet=True),
+                           removed_below={"c1": [2, 5]})
     assert_same_order(written, expected)
     assert written.rows == drawn.rows and written.removed_below == {"c1": [2, 5]}
     assert list((folder / "orderings").glob("c2-loss-*.log"))
@@ -307,9 +308,9 @@ import sys
 sys.path.insert(0, {root!r})
 from tests.oracle_nets import task
 from tests.ordering.test_ordering import sample
-from pycaffe_tools.ordering.ordering import order_layer
+from pycaffe_tools.ordering.ordering import OrderingOptions, order_layer
 known = task("small", "fc4", patches=200)
-order_layer(known.graph, known.weights, "fc4", sample(known), workers=2, quiet=True,
+order_layer(known.graph, known.weights, "fc4", sample(known), OrderingOptions(quiet=True),
             log={log!r}).write({out!r})
 """
 

@@ -19,7 +19,7 @@ from pycaffe_tools.nets.model import finish_model, open_model
 from pycaffe_tools.nets.netgraph import read_net
 from pycaffe_tools.nets.runtime import forward_patches, load_net, random_weights
 from pycaffe_tools.ordering.log import Step
-from pycaffe_tools.ordering.ordering import Ordering
+from pycaffe_tools.ordering.ordering import Ordering, OrderingOptions
 from pycaffe_tools.ordering.sample import draw_sample
 from pycaffe_tools.prune.__main__ import parse_counts
 from pycaffe_tools.prune.budget import counts_after, walk, within_accuracy_drop, within_parameters
@@ -45,7 +45,7 @@ def source(database, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pruner(source, database):
-    return Pruner(source, draw_sample(database, 2, 20, seed=5), workers=1)
+    return Pruner(source, draw_sample(database, 2, 20, seed=5), OrderingOptions(workers=1))
 
 
 @pytest.fixture(scope="module")
