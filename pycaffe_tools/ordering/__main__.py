@@ -15,7 +15,6 @@ from ..base.ranges import parse_size
 from .ordering import CRITERIA, Ordering, OrderingOptions, order_layer, prunable_layers
 from .sample import draw_sample
 
-# -- command line ----------------------------------------------------------------------------------------------
 
 def read_below(path: Optional[PathLike]) -> Dict[str, List[int]]:
     """Removed features by layer, from a JSON file such as ``{"c1": [3, 17]}`` or from an ordering file's folder.

@@ -13,9 +13,8 @@ from ..base.files import refuse_existing, require_ending
 from ..base.ranges import parse_region
 from .figure_3 import draw_figure_3, read_curves
 from .panels import draw_figure_4
-from .steps import STEPS, _read_slice, draw_steps
+from .steps import STEPS, draw_steps, read_slice
 
-# -- command line ------------------------------------------------------------------------------------------------
 
 @click.group(context_settings=OPTIONS)
 def cli() -> None:
@@ -64,14 +63,14 @@ def fig4(raw: Path, slice_number: int, nets: Sequence[str], prob_slice: Optional
     """Input, probability map and segmentation of each net (Figure 4)."""
     require_ending(out, ".png")
     refuse_existing(out, force)
-    image = _read_slice(raw, slice_number)
+    image = read_slice(raw, slice_number)
     part = parse_region(crop, image.shape).slices
     maps = {}
     for name, text in _named(nets, "--net").items():
         path, _, threshold = text.rpartition("@")
         if not path or not _is_probability(threshold):
             raise UserError(f"--net {name}={text}: write PROB@T, the stack and the threshold from 0 to 1")
-        maps[name] = (_read_slice(path, slice_number if prob_slice is None else prob_slice)[part], float(threshold))
+        maps[name] = (read_slice(path, slice_number if prob_slice is None else prob_slice)[part], float(threshold))
     image = image[part]
     for name, (probability, _) in maps.items():
         if probability.shape != image.shape:

@@ -9,7 +9,7 @@ from typing import List, NamedTuple, Optional, Sequence
 from ..base.errors import UserError
 from ..base.files import PathLike, atomic_file, read_json
 from ..ordering.ordering import read_ordering
-from .panels import COLOURS, _figure, _save
+from .panels import COLOURS, new_figure, save_figure
 
 
 class Curve(NamedTuple):
@@ -20,8 +20,6 @@ class Curve(NamedTuple):
     losses: List[float]
     """Mean loss with 0, 1, 2 ... features discarded."""
 
-
-# -- Figure 3 --------------------------------------------------------------------------------------------------
 
 def read_curves(net: str, source: PathLike) -> List[Curve]:
     """Curves of one net from a folder of ordering files (``c1.json`` ...) or a pruned model directory.
@@ -57,7 +55,7 @@ def draw_figure_3(curves: Sequence[Curve], out: PathLike, table: Optional[PathLi
     nets = list(dict.fromkeys(curve.net for curve in curves))
     columns = min(len(layers), 2)
     rows = -(-len(layers) // columns)
-    figure = _figure(4.6 * columns, 3.3 * rows)
+    figure = new_figure(4.6 * columns, 3.3 * rows)
     panels = figure.subplots(rows, columns, squeeze=False)
     for number, panel in enumerate(panels.ravel()):
         if number >= len(layers):
@@ -71,7 +69,7 @@ def draw_figure_3(curves: Sequence[Curve], out: PathLike, table: Optional[PathLi
                   ylabel="training loss")
         panel.grid(alpha=0.25)
     panels[0, 0].legend(frameon=False, fontsize=8)
-    _save(figure, out)
+    save_figure(figure, out)
     if table is not None:
         with atomic_file(table) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")

@@ -14,7 +14,13 @@ DPI = 130
 COLOURS = ("black", "tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink")
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure, width and height in inches.
+
+    Raises
+    ------
+    UserError : matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -22,14 +28,13 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), constrained_layout=True)
 
 
-def _save(figure: Any, path: PathLike) -> None:
+def save_figure(figure: Any, path: PathLike) -> None:
+    """Write a figure as PNG; equal figures are equal bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     with atomic_file(path) as temporary:
-        # Without the date and version that matplotlib adds, equal figures are equal bytes.
+        # Matplotlib would add its version.
         FigureCanvasAgg(figure).print_figure(str(temporary), dpi=DPI, format="png", metadata={"Software": None})
 
-
-# -- images ----------------------------------------------------------------------------------------------------
 
 def draw_panels(panels: Sequence[Tuple[str, np.ndarray]], out: PathLike, columns: int = 3) -> None:
     """Draw 2-D images with titles side by side.
@@ -41,14 +46,14 @@ def draw_panels(panels: Sequence[Tuple[str, np.ndarray]], out: PathLike, columns
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     height, width = panels[0][1].shape[:2]
-    figure = _figure(3.4 * columns, rows * (3.4 * height / width + 0.3))
+    figure = new_figure(3.4 * columns, rows * (3.4 * height / width + 0.3))
     for axes in figure.subplots(rows, columns, squeeze=False).ravel():
         axes.set_axis_off()
     for axes, (title, image) in zip(figure.axes, panels):
         limits = (0, 1) if image.dtype.kind in "fb" else (None, None)
         axes.imshow(image, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
         axes.set_title(title, fontsize=9)
-    _save(figure, out)
+    save_figure(figure, out)
 
 
 def on_grey(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:

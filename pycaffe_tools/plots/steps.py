@@ -15,8 +15,6 @@ from ..base.files import PathLike
 from .figure_3 import draw_figure_3, read_curves
 from .panels import draw_figure_4, draw_panels, on_grey
 
-# -- one picture of each step ------------------------------------------------------------------------------------
-
 STEPS = ("1-volume.png", "2-patches.png", "3-training.png", "4-pruning.png", "5-retraining.png", "6-segmentation.png",
          "overview.png")
 """The pictures that :func:`draw_steps` draws."""
@@ -40,7 +38,7 @@ def draw_steps(runs: PathLike, data: PathLike, raw: PathLike, labels: PathLike, 
     from ..nets.model import open_model
     from ..patches.database import open_database, read_rows
     runs, out = Path(runs), Path(out)
-    grey, membrane = _read_slice(raw, slice_number), _read_slice(labels, slice_number) > 0
+    grey, membrane = read_slice(raw, slice_number), read_slice(labels, slice_number) > 0
     if membrane.shape != grey.shape:
         raise UserError(f"{labels}: its slices have shape {membrane.shape}, those of {raw} {grey.shape}; give the labels of "
                         f"this stack")
@@ -66,7 +64,7 @@ def draw_steps(runs: PathLike, data: PathLike, raw: PathLike, labels: PathLike, 
     for folder, title in titles.items():
         opened = open_model(runs / folder)
         accuracy = 100 * opened.info["validation"]["accuracy"]
-        maps[f"{title} ({accuracy:.1f} %)"] = (_read_slice(runs / folder / "probabilities.tif", 0).astype(np.float32),
+        maps[f"{title} ({accuracy:.1f} %)"] = (read_slice(runs / folder / "probabilities.tif", 0).astype(np.float32),
                                                opened.threshold)
     draw_figure_4(grey, maps, out / "6-segmentation.png")
     _draw_overview(grey, membrane, maps, out / "overview.png")
@@ -95,7 +93,13 @@ def _contact_sheet(patches: np.ndarray, columns: int = 8) -> np.ndarray:
     return sheet
 
 
-def _read_slice(path: PathLike, number: int) -> np.ndarray:
+def read_slice(path: PathLike, number: int) -> np.ndarray:
+    """One slice of a volume, counted from 0.
+
+    Raises
+    ------
+    UserError : the volume has no such slice.
+    """
     from ..volumes.opening import open_volume
     with open_volume(path) as volume:
         if not 0 <= number < volume.shape[0]:
