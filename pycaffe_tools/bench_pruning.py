@@ -91,11 +91,11 @@ def measure(graph: NetGraph, weights: Weights, layer: str, sample: Sample, candi
     features = graph.layer(layer).num_output
     chosen = [int(number) for number in np.linspace(0, features - 1, candidates)]
     size = sample.batch_size
-    full, start = (RemotePart(problem, True, size, max_memory, from_start) for from_start in (True, False))
+    full, start = (RemotePart(problem, kind, size, max_memory) for kind in ("plain from start", "plain"))
     try:
         for part in (full, start):
-            part.ask("ready")
-            part.answer()
+            part.submit("ready")
+            part.result()
         # Half of the candidates before and half after the fast way, so that a machine that slows down slows down both.
         halves = [chosen[0::2], chosen[1::2]]
         spent = [[_timed(part, half) for part in (full, start)] for half in halves[:1]]
@@ -112,7 +112,7 @@ def measure(graph: NetGraph, weights: Weights, layer: str, sample: Sample, candi
 
 def whole_ordering(problem: PruningProblem, batch_size: int, max_memory: int, dropping: bool) -> Fast:
     """Order a layer in one process and say what that took."""
-    part = RemotePart(problem, False, batch_size, max_memory)
+    part = RemotePart(problem, "incremental", batch_size, max_memory)
     try:
         features = problem.graph.layer(problem.layer).num_output
         begin = _usage(part).seconds
@@ -127,15 +127,15 @@ def whole_ordering(problem: PruningProblem, batch_size: int, max_memory: int, dr
 
 
 def _usage(part: RemotePart) -> Usage:
-    part.ask("usage")
-    return Usage(*part.answer())
+    part.submit("usage")
+    return Usage(*part.result())
 
 
 def _timed(part: RemotePart, candidates: Sequence[int]) -> float:
     before = _usage(part).seconds
     if candidates:
-        part.ask("sums", list(candidates))
-        part.answer()
+        part.submit("sums", list(candidates))
+        part.result()
     return _usage(part).seconds - before
 
 

@@ -72,8 +72,8 @@ def graph(name):
     return NetGraph(parse_prototxt(text))
 
 
-def task(name, layer, seed=0, patches=PATCHES, weights=None):
-    """A task on random weights and patches; patches of different classes have different brightness and contrast."""
+def pruning_problem(name, layer, seed=0, patches=PATCHES, weights=None):
+    """A pruning problem on random weights and patches; patches of different classes have different brightness and contrast."""
     net = graph(name)
     generator = np.random.default_rng(seed)
     if weights is None:

@@ -8,7 +8,7 @@ from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.bench_pruning import Fast, Plain, Row, as_json, measure, table
 from pycaffe_tools.ordering.sample import Sample
 
-from .oracle_nets import LENET, task
+from .oracle_nets import LENET, pruning_problem
 
 
 def test_ratio_is_the_extrapolated_plain_time_over_the_whole_fast_ordering():
@@ -20,7 +20,7 @@ def test_ratio_is_the_extrapolated_plain_time_over_the_whole_fast_ordering():
 
 
 def test_measured_figures_are_of_the_whole_ordering_and_what_is_extrapolated_is_marked():
-    known = task("small", "c3")
+    known = pruning_problem("small", "c3")
     sample = Sample(known.data, known.labels, list(range(50)), 2, 25, 0)
     row = measure(known.graph, known.weights, "c3", sample, candidates=3, max_memory=1 << 30)
     assert row.evaluations == 21 and row.fast.evaluated <= row.evaluations == row.undropped.evaluated
@@ -30,7 +30,7 @@ def test_measured_figures_are_of_the_whole_ordering_and_what_is_extrapolated_is_
 
 
 def test_a_layer_without_a_fast_way_is_refused():
-    known = task(LENET.replace('type: "ReLU"', 'type: "Sigmoid"'), "ip1")
+    known = pruning_problem(LENET.replace('type: "ReLU"', 'type: "Sigmoid"'), "ip1")
     sample = Sample(known.data, known.labels, list(range(50)), 2, 25, 0)
     with pytest.raises(UserError, match="ip1.*Sigmoid"):
         measure(known.graph, known.weights, "ip1", sample, 2, 1 << 30)

@@ -16,7 +16,7 @@ import numpy as np
 
 from .candidates import STAGES
 from .oracle import Oracle, PruningProblem, Smallest, scores_layer
-from .parts import LocalPart, make_engine, start_parts
+from .parts import Part, open_parts
 from .route import obstacle
 
 NEAR = 4 * float(np.finfo(np.float32).eps)
@@ -33,20 +33,20 @@ class DistributedOracle(Oracle):
 
     Parameters
     ----------
-    parts : objects with ``ask(method, *arguments)`` and ``answer()``, such as :class:`LocalPart`.
+    parts : the engines.
     count : number of patches of all parts.
     features : number of features of the layer.
     """
 
-    def __init__(self, parts: Sequence[Any], count: int, features: int):
+    def __init__(self, parts: Sequence[Part], count: int, features: int):
         super().__init__(count, features)
         self.parts = list(parts)
 
     def broadcast(self, method: str, *arguments: Any) -> List[Any]:
         """Submit a request to all parts, then wait for all results."""
         for part in self.parts:
-            part.ask(method, *arguments)
-        return [part.answer() for part in self.parts]
+            part.submit(method, *arguments)
+        return [part.result() for part in self.parts]
 
     def total(self, method: str, *arguments: Any) -> np.ndarray:
         """Submit a request to all parts; the sum of their results."""
@@ -83,7 +83,7 @@ class FastOracle(DistributedOracle):
         second-best candidate's total.  Losses are not negative, so winner, runner-up and margin are the same.
     """
 
-    def __init__(self, parts: Sequence[Any], count: int, features: int, dropping: bool = True):
+    def __init__(self, parts: Sequence[Part], count: int, features: int, dropping: bool = True):
         super().__init__(parts, count, features)
         self.dropping = dropping
         self._dead = set.intersection(*(set(dead) for dead in self.broadcast("dead")))
@@ -171,11 +171,5 @@ def open_oracle(problem: PruningProblem, *, plain: bool = False, workers: int = 
     plain = plain or reason is not None
     scores_layer(problem.graph)
     count, features = len(problem.labels), problem.graph.layer(problem.layer).num_output
-    parts = _parts(problem, plain, max(1, min(workers, count)) if workers else 0, max_memory, batch_size)
+    parts = open_parts(problem, "plain" if plain else "incremental", workers, max_memory, batch_size)
     return (DistributedPlainOracle(parts, count, features) if plain else FastOracle(parts, count, features, dropping))
-
-
-def _parts(problem: PruningProblem, plain: bool, workers: int, max_memory: int, batch_size: int) -> List[Any]:
-    if not workers:
-        return [LocalPart(make_engine(problem, plain, batch_size, max_memory))]
-    return start_parts(problem, plain, workers, max_memory, batch_size)

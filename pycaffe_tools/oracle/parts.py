@@ -7,7 +7,7 @@ own also keeps an abort of Caffe away from the caller.
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable, Dict, List, Protocol, Tuple
 
 import numpy as np
 
@@ -20,19 +20,32 @@ from .oracle import PruningProblem
 from .plain import PlainOracle
 
 
+class Part(Protocol):
+    """An engine that holds a share of the patches; several of them work at the same time."""
+
+    def submit(self, method: str, *arguments: Any) -> None:
+        """Start a method of the engine."""
+
+    def result(self) -> Any:
+        """Wait for what the method returns, in the order in which methods were submitted."""
+
+    def close(self) -> None:
+        """End it."""
+
+
 class RemotePart:
-    """A process that answers for its patches.
+    """An engine in a process of its own; see :class:`Part`.
 
     Parameters
     ----------
     problem : net, weights, layer and the patches of this part.
-    options : further arguments of :func:`pycaffe_tools.oracle.parts.make_engine`.
+    kind, batch_size, max_memory : see :func:`make_engine`.
     """
 
-    def __init__(self, problem: PruningProblem, *options: Any):
+    def __init__(self, problem: PruningProblem, kind: str, batch_size: int, max_memory: int):
         fields = {**problem._asdict(), "graph": problem.graph.with_batch(1).SerializeToString()}
         try:
-            self._child = Child(__name__, (fields, options), blas_environment())
+            self._child = Child(__name__, (fields, (kind, batch_size, max_memory)), blas_environment())
         except ChildDied as death:
             raise _ended(death) from None
 
@@ -41,15 +54,15 @@ class RemotePart:
         """Number of the process."""
         return self._child.process_id
 
-    def ask(self, method: str, *arguments: Any) -> None:
+    def submit(self, method: str, *arguments: Any) -> None:
         """Start a method of the engine."""
         try:
             self._child.send((method, arguments))
         except ChildDied as death:
             raise _ended(death) from None
 
-    def answer(self) -> Any:
-        """Wait for the result of what was asked, in the order of asking.
+    def result(self) -> Any:
+        """Wait for what the method returns.
 
         Raises
         ------
@@ -70,27 +83,30 @@ def _ended(death: ChildDied) -> UserError:
                      f"the same command goes on where it was")
 
 
-def start_parts(problem: PruningProblem, plain: bool, workers: int, max_memory: int, batch_size: int) -> List[RemotePart]:
-    """Start processes and deal the patches out among them.
+def open_parts(problem: PruningProblem, kind: str, workers: int, max_memory: int, batch_size: int) -> List[Part]:
+    """Engines with the patches divided among them.
 
     Parameters
     ----------
     problem : with all patches.
-    plain, batch_size : see :func:`pycaffe_tools.oracle.parts.make_engine`.
-    workers : number of processes.
+    kind, batch_size : see :func:`make_engine`.
+    workers : number of processes; 0: one engine in this process.
     max_memory : bytes that they and this process may take together.
     """
+    if not workers:
+        return [LocalPart(make_engine(problem, kind, batch_size, max_memory))]
+    workers = min(workers, len(problem.labels))
     own = len(problem.data) * problem.data[0].nbytes + (120 << 20)
-    parts: List[RemotePart] = []
+    parts: List[Part] = []
     try:
         for worker in range(workers):
             share = slice(worker, None, workers)
             mine = problem._replace(data=np.ascontiguousarray(problem.data[share]), labels=problem.labels[share])
-            parts.append(RemotePart(mine, plain, batch_size, (max_memory - own) // workers))
+            parts.append(RemotePart(mine, kind, batch_size, (max_memory - own) // workers))
         for part in parts:
-            part.ask("ready")
+            part.submit("ready")
         for part in parts:
-            part.answer()
+            part.result()
     except BaseException:
         for part in parts:
             part.close()
@@ -119,27 +135,44 @@ def _prepare(settings: Tuple[Any, Any]) -> Callable[[Tuple[str, Any]], Any]:
 
 
 class LocalPart:
-    """An engine in this process, asked like one in another."""
+    """An engine in this process, used like one in another; see :class:`Part`."""
 
     def __init__(self, engine: Any):
         self.engine = engine
-        self._answer: Any = None
+        self._result: Any = None
 
-    def ask(self, method: str, *arguments: Any) -> None:
+    def submit(self, method: str, *arguments: Any) -> None:
         """Call a method of the engine."""
-        self._answer = getattr(self.engine, method)(*arguments)
+        self._result = getattr(self.engine, method)(*arguments)
 
-    def answer(self) -> Any:
+    def result(self) -> Any:
         """What the method returned."""
-        return self._answer
+        return self._result
 
     def close(self) -> None:
         """Nothing to end."""
 
 
-def make_engine(problem: PruningProblem, plain: bool, batch_size: int, max_memory: int, from_start: bool = False) -> Any:
-    """The engine of one part; ``from_start`` makes the plain one run the whole net for every candidate."""
-    return PlainOracle(problem, batch_size, from_start) if plain else Incremental(problem, batch_size, max_memory)
+Maker = Callable[[PruningProblem, int, int], Any]
+
+_ENGINES: Dict[str, Maker] = {
+    "incremental": Incremental,
+    "plain": lambda problem, batch_size, max_memory: PlainOracle(problem, batch_size),
+    "plain from start": lambda problem, batch_size, max_memory: PlainOracle(problem, batch_size, from_start=True),
+}
+
+
+def make_engine(problem: PruningProblem, kind: str, batch_size: int, max_memory: int) -> Any:
+    """The engine of one part.
+
+    Parameters
+    ----------
+    problem : net, weights, layer and the patches of this part.
+    kind : ``incremental``; ``plain``, which runs the net from the layer on; or ``plain from start``, which runs all of it.
+    batch_size : patches in one pass through Caffe.
+    max_memory : bytes that an incremental engine may take.
+    """
+    return _ENGINES[kind](problem, batch_size, max_memory)
 
 
 if __name__ == "__main__":

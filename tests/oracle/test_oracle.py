@@ -21,7 +21,7 @@ from pycaffe_tools.oracle.plain import PlainOracle
 from pycaffe_tools.oracle.route import obstacle
 from pycaffe_tools.ordering.ordering import prunable_layers
 
-from ..oracle_nets import LENET, PATCHES, graph, task, trained_weights
+from ..oracle_nets import LENET, PATCHES, graph, pruning_problem, trained_weights
 
 LAYERS = [(name, layer) for name in ("small", "lenet", "varied", "wide") for layer in prunable_layers(graph(name))]
 
@@ -67,7 +67,7 @@ def test_smallest_of_one_has_no_runner_up():
 
 @pytest.mark.parametrize("name, layer", LAYERS)
 def test_plain_losses_are_those_of_an_ordinary_pass(name, layer):
-    known = task(name, layer)
+    known = pruning_problem(name, layer)
     oracle = PlainOracle(known, batch_size=16)
     oracle.remove(1)
     expected = [by_hand(known, [1]), by_hand(known, [1, 0]), by_hand(known, [1, 2])]
@@ -77,7 +77,7 @@ def test_plain_losses_are_those_of_an_ordinary_pass(name, layer):
 
 @pytest.mark.parametrize("name, layer", LAYERS)
 def test_running_only_the_layers_that_change_gives_the_same_bits(name, layer):
-    known = task(name, layer)
+    known = pruning_problem(name, layer)
     partly, wholly = PlainOracle(known, 16), PlainOracle(known, 16, from_start=True)
     assert np.array_equal(partly.sums([-1, 0, 1]), wholly.sums([-1, 0, 1]))
 
@@ -85,7 +85,7 @@ def test_running_only_the_layers_that_change_gives_the_same_bits(name, layer):
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name, layer", LAYERS)
 def test_incremental_losses_equal_plain_losses_at_every_step(name, layer, seed):
-    known = task(name, layer, seed)
+    known = pruning_problem(name, layer, seed)
     assert obstacle(known.graph, layer) is None
     quick, plain = fast(known), PlainOracle(known, 16)
     for feature in list(plain.features)[::-1]:
@@ -97,7 +97,7 @@ def test_incremental_losses_equal_plain_losses_at_every_step(name, layer, seed):
 
 @pytest.mark.parametrize("layer", ["c1", "c2", "c3", "fc4"])
 def test_incremental_losses_equal_plain_losses_on_trained_weights(layer):
-    known = task("small", layer)
+    known = pruning_problem("small", layer)
     # Every eighth label is wrong, so that the loss stays of the size that real patches have.
     labels = np.where(np.arange(PATCHES) % 8, known.labels, 1 - known.labels)
     known = known._replace(weights=trained_weights(known.graph, known.data, labels), labels=labels)
@@ -108,7 +108,7 @@ def test_incremental_losses_equal_plain_losses_on_trained_weights(layer):
 
 @pytest.mark.parametrize("layer", ["c1", "c2", "fc4"])
 def test_several_chunks_and_the_cache_change_no_bit(layer, monkeypatch):
-    known = task("small", layer, patches=70)
+    known = pruning_problem("small", layer, patches=70)
     monkeypatch.setattr(layout, "_CHUNK_BYTES", 1)
     with_cache, without = Incremental(known, 16, 1 << 30), Incremental(known, 16, 1 << 30)
     without._candidates.cache = TermCache(0)
@@ -126,7 +126,7 @@ def test_several_chunks_and_the_cache_change_no_bit(layer, monkeypatch):
 
 def test_patches_of_high_loss_come_first_so_that_losers_are_dropped_soon(monkeypatch):
     monkeypatch.setattr(layout, "_CHUNK_BYTES", 1)
-    known = task("small", "c1", patches=32 * 8)
+    known = pruning_problem("small", "c1", patches=32 * 8)
     losses = Incremental(known, 16, 1 << 30).sums([-1])[:, 0]
     expected = np.sort(PlainOracle(known, 16).patch_losses())[::-1].reshape(8, 32).sum(axis=1)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
@@ -136,7 +136,7 @@ class FixedSums:
     """An engine with given sums, and others by passes of the net."""
 
     def __init__(self, quick, exact, dead=()):
-        self.quick, self.exact, self._dead, self.asked = dict(enumerate(quick)), exact, list(dead), []
+        self.quick, self.exact, self._dead, self.passed = dict(enumerate(quick)), exact, list(dead), []
 
     def dead(self):
         return self._dead
@@ -151,7 +151,7 @@ class FixedSums:
         return np.array([[self.quick[feature] / STAGES for feature in candidates]] * len(stages))
 
     def exact_sums(self, candidates):
-        self.asked += candidates
+        self.passed += candidates
         return np.array([self.exact[feature] for feature in candidates])
 
 
@@ -159,26 +159,26 @@ def test_candidates_closer_than_rounding_are_decided_by_passes_of_the_net():
     engine = FixedSums(quick=[9.0, 4.0000004, 4.0, 5.0], exact={1: 3.9999, 2: 4.0})
     oracle = FastOracle([LocalPart(engine)], 2, 4)
     found = oracle.smallest()
-    assert (found.feature, found.runner_up, sorted(engine.asked), oracle.forward_passes) == (1, 2, [1, 2], 2)
+    assert (found.feature, found.runner_up, sorted(engine.passed), oracle.forward_passes) == (1, 2, [1, 2], 2)
     assert found.loss == 3.9999 / 2
 
 
 def test_candidates_further_apart_than_rounding_cost_no_pass():
     engine = FixedSums(quick=[9.0, 4.0001, 4.0, 5.0], exact={})
-    assert FastOracle([LocalPart(engine)], 2, 4).smallest().feature == 2 and not engine.asked
+    assert FastOracle([LocalPart(engine)], 2, 4).smallest().feature == 2 and not engine.passed
 
 
 def test_dead_features_that_tie_cost_no_pass_and_one_that_ties_with_another_costs_two():
     engine = FixedSums(quick=[9.0, 4.0, 4.0, 5.0], exact={}, dead=[1, 2])
-    assert FastOracle([LocalPart(engine)], 2, 4).smallest().feature == 1 and not engine.asked
+    assert FastOracle([LocalPart(engine)], 2, 4).smallest().feature == 1 and not engine.passed
     engine = FixedSums(quick=[4.0, 4.0, 4.0, 5.0], exact={0: 4.1, 1: 4.0}, dead=[1, 2])
-    assert FastOracle([LocalPart(engine)], 2, 4).smallest().feature == 1 and sorted(engine.asked) == [0, 1]
+    assert FastOracle([LocalPart(engine)], 2, 4).smallest().feature == 1 and sorted(engine.passed) == [0, 1]
 
 
 @pytest.mark.parametrize("name, layer", [("small", "c1"), ("small", "fc4"), ("lenet", "ip1")])
 def test_dropping_candidates_early_changes_neither_winner_nor_runner_up_nor_margin(name, layer, monkeypatch):
     monkeypatch.setattr(layout, "_CHUNK_BYTES", 1)
-    known = task(name, layer, patches=400)
+    known = pruning_problem(name, layer, patches=400)
     dropping, patient = fast(known), fast(known, dropping=False)
     dropped = 0
     while len(dropping.features) > 1:
@@ -191,7 +191,7 @@ def test_dropping_candidates_early_changes_neither_winner_nor_runner_up_nor_marg
 
 
 def test_dead_features_cost_exactly_nothing_and_the_lowest_goes_first():
-    known = task("small", "c2")
+    known = pruning_problem("small", "c2")
     weights = without_features(known.weights, {})
     for feature in (5, 2):
         weights["c2"][0][feature] = 0
@@ -203,7 +203,7 @@ def test_dead_features_cost_exactly_nothing_and_the_lowest_goes_first():
 
 
 def test_duplicated_features_are_decided_by_passes_of_the_net_and_the_lowest_goes_first():
-    known = task("small", "c2")
+    known = pruning_problem("small", "c2")
     weights = without_features(known.weights, {})
     best = fast(known).smallest().feature
     other = (best + 3) % 7
@@ -220,11 +220,11 @@ def test_duplicated_features_are_decided_by_passes_of_the_net_and_the_lowest_goe
 
 def test_incremental_memory_is_bounded():
     with pytest.raises(UserError, match="--max-memory.*needs about"):
-        Incremental(task("small", "c1"), 16, max_memory=1 << 20)
+        Incremental(pruning_problem("small", "c1"), 16, max_memory=1 << 20)
 
 
 def test_two_processes_give_the_losses_of_one():
-    known = task("small", "c2")
+    known = pruning_problem("small", "c2")
     shared, alone = open_oracle(known, workers=2, batch_size=16), fast(known)
     try:
         np.testing.assert_allclose(shared.losses(range(7)), alone.losses(range(7)), rtol=1e-6)
@@ -236,7 +236,7 @@ def test_two_processes_give_the_losses_of_one():
 
 
 def test_a_process_that_is_killed_is_told_in_one_sentence():
-    oracle = open_oracle(task("small", "fc4"), workers=1, batch_size=16)
+    oracle = open_oracle(pruning_problem("small", "fc4"), workers=1, batch_size=16)
     os.kill(oracle.parts[0].process_id, signal.SIGKILL)
     with pytest.raises(UserError, match="ended by signal 9"):
         oracle.losses([0])
@@ -268,7 +268,7 @@ OBSTACLES = [
 
 @pytest.mark.parametrize("layers, names", OBSTACLES)
 def test_what_breaks_the_condition_is_named_and_the_plain_way_taken(layers, names, capsys):
-    known = task(between(layers), "c1")
+    known = pruning_problem(between(layers), "c1")
     assert re.search(names, obstacle(known.graph, "c1"))
     assert obstacle(known.graph, "ip1") is None
     if "bn1" in names or "st." in names:
@@ -295,7 +295,7 @@ layer { name: "prob" type: "Softmax" bottom: "ip1" top: "prob" }
 
 @pytest.mark.parametrize("layer", ["c1", "c2", "c3"])
 def test_a_branch_around_the_layer_is_run_with_it(layer):
-    known = task(BRANCHES, layer)
+    known = pruning_problem(BRANCHES, layer)
     oracle = open_oracle(known, workers=0, batch_size=16, quiet=True)
     np.testing.assert_allclose(oracle.losses([0, 2]), [by_hand(known, [0]), by_hand(known, [2])], rtol=1e-5)
 
@@ -314,6 +314,6 @@ def test_removing_a_feature_that_is_not_there_is_refused():
 
 def test_transposed_inner_products_are_refused():
     text = LENET.replace("num_output: 10", "num_output: 10 transpose: true")
-    known = task(text, "c1")
+    known = pruning_problem(text, "c1")
     with pytest.raises(UserError, match="ip1.*transposed"):
         open_oracle(known._replace(layer="ip1"), workers=0)

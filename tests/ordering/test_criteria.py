@@ -16,7 +16,7 @@ from pycaffe_tools.ordering.criteria import (
     scores,
 )
 
-from ..oracle_nets import graph, task
+from ..oracle_nets import graph, pruning_problem
 
 # Three features look at one pixel each of a 1x4 image, with a ReLU in place; then two scores.
 HAND = """
@@ -78,7 +78,7 @@ def test_taylor_is_the_absolute_mean_of_activation_times_gradient():
 @pytest.mark.parametrize("name, layer", [("small", "c2"), ("small", "fc4"), ("varied", "c1"), ("lenet", "c2")])
 def test_taylor_is_the_slope_of_the_loss_as_a_map_is_scaled(name, layer):
     """One patch: activation times gradient, summed over the map, is dL/ds where the map is multiplied by s."""
-    known = task(name, layer, patches=1)
+    known = pruning_problem(name, layer, patches=1)
     positions = int(np.prod(known.graph.output_shape(known.graph.layer(layer))[2:]))
     found = first_order_change(known) * positions
     step = 1e-2

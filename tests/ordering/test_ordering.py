@@ -28,17 +28,17 @@ from pycaffe_tools.ordering.ordering import OrderingOptions, order_layer, prunab
 from pycaffe_tools.ordering.sample import Sample, draw_sample
 
 from ..conftest import ROOT
-from ..oracle_nets import SMALL_COUNTS, graph, task, trained_weights
+from ..oracle_nets import SMALL_COUNTS, graph, pruning_problem, trained_weights
 
 
 def sample(known, batch_size=25):
-    """The patches of a task as a sample."""
+    """The patches of a problem as a sample."""
     return Sample(known.data, known.labels, list(range(len(known.labels))), len(known.labels) // batch_size,
                   batch_size, 0)
 
 
 def order(known, **options):
-    """Order the layer of a task in this process."""
+    """Order the layer of a problem in this process."""
     where = {name: options.pop(name) for name in ("removed_below", "stop_after", "log") if name in options}
     how = OrderingOptions(**{"workers": 0, "quiet": True, **options})
     return order_layer(known.graph, known.weights, known.layer, sample(known), how, **where)
@@ -57,7 +57,7 @@ LAYERS = [(name, layer) for name in ("small", "lenet", "varied", "wide") for lay
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name, layer", LAYERS)
 def test_the_incremental_order_is_the_plain_one_with_random_weights(name, layer, seed):
-    known = task(name, layer, seed)
+    known = pruning_problem(name, layer, seed)
     found, expected = order(known), order(known, plain=True)
     assert_same_order(found, expected)
     assert sorted(step.feature for step in found.steps) == list(range(found.features))
@@ -65,7 +65,7 @@ def test_the_incremental_order_is_the_plain_one_with_random_weights(name, layer,
 
 @pytest.mark.parametrize("layer", list(SMALL_COUNTS))
 def test_the_incremental_order_is_the_plain_one_with_trained_weights(layer):
-    known = task("small", layer)
+    known = pruning_problem("small", layer)
     labels = np.where(np.arange(len(known.labels)) % 8, known.labels, 1 - known.labels)
     known = known._replace(weights=trained_weights(known.graph, known.data, labels), labels=labels)
     assert_same_order(order(known), order(known, plain=True))
@@ -73,7 +73,7 @@ def test_the_incremental_order_is_the_plain_one_with_trained_weights(layer):
 
 @pytest.mark.parametrize("layer", ["c1", "c2", "fc4"])
 def test_duplicated_and_dead_features_take_their_places_both_ways(layer):
-    known = task("small", layer)
+    known = pruning_problem("small", layer)
     following = {"c1": "c2", "c2": "c3", "fc4": "fc5"}[layer]
     weights = without_features(known.weights, {})
     for blob in weights[layer]:
@@ -91,7 +91,7 @@ def test_duplicated_and_dead_features_take_their_places_both_ways(layer):
 
 def test_the_one_essential_feature_stays_to_the_end():
     """Feature 3 of fc4 alone decides the class, so each other one is free and 3 is dear: 3 must go last."""
-    known = task("small", "fc4", patches=60)
+    known = pruning_problem("small", "fc4", patches=60)
     weights = without_features(known.weights, {})
     weights["fc5"][0][:] *= 1e-3
     score = PlainOracle(known).net.run(known.data, known.graph.layer("fc5").inputs[0])[:, 3].astype(np.float64)
@@ -108,7 +108,7 @@ def test_the_one_essential_feature_stays_to_the_end():
 @pytest.mark.parametrize("layer", ["c2", "fc4"])
 def test_each_step_can_be_recomputed_with_plain_pycaffe_from_the_file(layer, tmp_path):
     from ..oracle.test_oracle import by_hand
-    known = task("small", layer)
+    known = pruning_problem("small", layer)
     below = {"c1": [0, 4]}
     order(known, removed_below=below).write(tmp_path / "order.json")
     content = json.loads((tmp_path / "order.json").read_text())
@@ -129,7 +129,7 @@ def test_each_step_can_be_recomputed_with_plain_pycaffe_from_the_file(layer, tmp
 
 
 def test_an_ordering_file_comes_back_as_it_was(tmp_path):
-    found = order(task("small", "c3"))
+    found = order(pruning_problem("small", "c3"))
     found.write(tmp_path / "c3.json")
     assert read_ordering(tmp_path / "c3.json") == found
     (tmp_path / "other.json").write_text('{"steps": []}')
@@ -138,7 +138,7 @@ def test_an_ordering_file_comes_back_as_it_was(tmp_path):
 
 
 def test_stopping_early_gives_the_beginning_of_the_order_and_more_goes_on_from_there(tmp_path):
-    known, log = task("small", "c2"), tmp_path / "c2.log"
+    known, log = pruning_problem("small", "c2"), tmp_path / "c2.log"
     part = order(known, stop_after=3, log=log)
     before = log.read_text()
     whole = order(known, log=log)
@@ -150,7 +150,7 @@ def test_stopping_early_gives_the_beginning_of_the_order_and_more_goes_on_from_t
 
 
 def test_a_finished_order_is_read_from_the_cache_and_costs_nothing(tmp_path, monkeypatch):
-    known = task("small", "c2")
+    known = pruning_problem("small", "c2")
     first = order(known, cache=tmp_path, removed_below={"c1": [1]})
     monkeypatch.setattr("pycaffe_tools.ordering.ordering.open_oracle", None)
     assert order(known, cache=tmp_path, removed_below={"c1": [1]}) == first
@@ -161,7 +161,7 @@ def test_a_finished_order_is_read_from_the_cache_and_costs_nothing(tmp_path, mon
 @pytest.mark.parametrize("change", [
     dict(weights="other"), dict(removed_below={"c1": [1, 2]}), dict(criterion="l1"), dict(plain=True), dict(patch=0)])
 def test_the_cache_tells_apart_whatever_the_order_depends_on(change, tmp_path):
-    known = task("small", "c2")
+    known = pruning_problem("small", "c2")
     one = order(known, cache=tmp_path, stop_after=1, removed_below={"c1": [1]})
     options = {"removed_below": {"c1": [1]}, "stop_after": 1}
     if change.pop("weights", None):
@@ -176,16 +176,16 @@ def test_the_cache_tells_apart_whatever_the_order_depends_on(change, tmp_path):
 
 def test_a_log_of_another_ordering_is_refused(tmp_path):
     log = tmp_path / "c2.log"
-    order(task("small", "c2"), stop_after=1, log=log)
+    order(pruning_problem("small", "c2"), stop_after=1, log=log)
     with pytest.raises(UserError, match="c2.log: is the log of another ordering"):
-        order(task("small", "c2", seed=1), stop_after=1, log=log)
+        order(pruning_problem("small", "c2", seed=1), stop_after=1, log=log)
     log.write_text("hello\n")
     with pytest.raises(UserError, match="c2.log: is damaged"):
-        order(task("small", "c2"), stop_after=1, log=log)
+        order(pruning_problem("small", "c2"), stop_after=1, log=log)
 
 
 def test_a_log_cut_anywhere_is_completed_to_the_same_log(tmp_path):
-    known, log = task("small", "c2"), tmp_path / "c2.log"
+    known, log = pruning_problem("small", "c2"), tmp_path / "c2.log"
     whole = order(known, log=log)
     content = log.read_bytes()
     for end in (0, 10, content.find(b"\n") + 1, content.find(b"\n") + 20, len(content) // 2, len(content) - 1):
@@ -214,7 +214,7 @@ def test_two_processes_do_not_write_one_log(tmp_path):
 @pytest.mark.parametrize("criterion", ["apoz", "l1", "taylor", "random"])
 def test_the_other_criteria_order_by_score_and_tell_the_loss_all_the_same(criterion):
     from ..oracle.test_oracle import by_hand
-    known = task("small", "c3")
+    known = pruning_problem("small", "c3")
     found = order(known, criterion=criterion)
     expected = np.argsort(scores(known, criterion, 0), kind="stable").tolist()
     removed = [step.feature for step in found.steps]
@@ -225,7 +225,7 @@ def test_the_other_criteria_order_by_score_and_tell_the_loss_all_the_same(criter
 
 
 def test_layers_and_features_that_cannot_be_are_refused():
-    known = task("small", "c2")
+    known = pruning_problem("small", "c2")
     with pytest.raises(UserError, match="fc5.*output layer.*c1, c2, c3, fc4"):
         order(known._replace(layer="fc5"))
     with pytest.raises(UserError, match="has no layer 'c9'"):
@@ -239,7 +239,7 @@ def test_layers_and_features_that_cannot_be_are_refused():
 
 
 def database(folder, known):
-    """A patch database's two shards of a task's patches, as much of it as is read here."""
+    """A patch database's two shards of a problem's patches, as much of it as is read here."""
     shards = []
     for number, part in enumerate((slice(0, 20), slice(20, None))):
         shards.append(str(folder / f"train_{number}.h5"))
@@ -249,7 +249,7 @@ def database(folder, known):
 
 
 def test_rows_name_the_patches_across_shards(tmp_path):
-    known = task("small", "c2")
+    known = pruning_problem("small", "c2")
     drawn = draw_sample(database(tmp_path, known), 4, 10, seed=3)
     assert len(set(drawn.rows)) == 40 and drawn.rows != sorted(drawn.rows)
     assert np.array_equal(drawn.data, known.data[drawn.rows]) and np.array_equal(drawn.labels, known.labels[drawn.rows])
@@ -261,7 +261,7 @@ def test_rows_name_the_patches_across_shards(tmp_path):
 @pytest.fixture
 def model(tmp_path, monkeypatch):
     """A model directory of the small net and a database, as the command line wants them."""
-    known, folder = task("small", "c1"), tmp_path / "model"
+    known, folder = pruning_problem("small", "c1"), tmp_path / "model"
     folder.mkdir()
     write_net(folder / "deploy.prototxt", known.graph.proto)
     write_weights(folder / "weights.caffemodel", known.graph, known.weights)
@@ -306,10 +306,10 @@ def test_command_line_orders_all_layers_with_nothing_removed_below(model, tmp_pa
 RUN = """
 import sys
 sys.path.insert(0, {root!r})
-from tests.oracle_nets import task
+from tests.oracle_nets import pruning_problem
 from tests.ordering.test_ordering import sample
 from pycaffe_tools.ordering.ordering import OrderingOptions, order_layer
-known = task("small", "fc4", patches=200)
+known = pruning_problem("small", "fc4", patches=200)
 order_layer(known.graph, known.weights, "fc4", sample(known), OrderingOptions(quiet=True),
             log={log!r}).write({out!r})
 """
