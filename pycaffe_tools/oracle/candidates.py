@@ -109,6 +109,11 @@ class Candidates:
         return self.cache.term(feature, number, lambda out: self._terms.compute(feature, chunk.maps[feature], out),
                                self._work(chunk))
 
+    def replace_rest(self, rest: Sequence[Operation]) -> None:
+        """Take other layers behind the next layer's pre-activation from now on."""
+        self._rest = list(rest)
+        self._unchanged = [None] * len(self.chunks)
+
     def changed(self, number: int) -> None:
         """Say that a chunk's ``following`` is another one now."""
         self._unchanged[number] = None

@@ -9,7 +9,7 @@ allow the incremental way, the plain one is taken.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 import click
 import numpy as np
@@ -86,9 +86,17 @@ class FastOracle(DistributedOracle):
     def __init__(self, parts: Sequence[Part], count: int, features: int, dropping: bool = True):
         super().__init__(parts, count, features)
         self.dropping = dropping
-        self._dead = set.intersection(*(set(dead) for dead in self.broadcast("dead")))
-        self._near = NEAR * max(1.0, *self.broadcast("scale"), 0.0)
+        self.dead = self.find_dead()
+        self.near = self.find_near()
         self._last: Dict[int, float] = {}
+
+    def find_dead(self) -> Set[int]:
+        """The features whose maps are 0 on all patches; others, when features of a layer below are removed."""
+        return set.intersection(*(set(dead) for dead in self.broadcast("dead")))
+
+    def find_near(self) -> float:
+        """The relative difference of two losses below which passes of the net decide; it depends on the scores."""
+        return NEAR * max(1.0, *(float(scale) for scale in self.broadcast("scale")), 0.0)
 
     def sums(self, candidates: Sequence[int]) -> np.ndarray:
         """Sum of the losses with each candidate discarded as well, float64."""
@@ -120,6 +128,37 @@ class FastOracle(DistributedOracle):
         losses = self._decided(features, totals) / self.count
         return Smallest.of(features, losses.tolist())
 
+    def smallest_below(self, limit: float) -> Optional[Smallest]:
+        """Like :meth:`smallest`, but None where even the smallest loss is above ``limit``, and often without a runner-up.
+
+        The fewer candidates are below the limit, the less work is done: what is above it is dropped.
+        """
+        features = sorted(self.features, key=lambda feature: self._last.get(feature, 0))
+        self.broadcast("cache_terms", features[::-1])
+        totals: Dict[int, float] = {}
+        bound = limit * self.count
+        for group in (features[:LEAD], features[LEAD:]):
+            totals.update(self._below(group, bound))
+            if totals:
+                bound = min(bound, min(totals.values()) * (1 + 2 * self.near))
+        self._last.update(totals)
+        if not totals:
+            return None
+        found = list(totals)
+        losses = self._decided(found, np.array(list(totals.values()))) / self.count
+        return Smallest.of(found, losses.tolist())
+
+    def _below(self, features: Sequence[int], bound: float) -> Dict[int, float]:
+        """Totals of the candidates that are not above a bound."""
+        partial = dict.fromkeys(features, 0.0)
+        for stage in range(STAGES):
+            if partial:
+                for feature, more in zip(list(partial), self._stage_sums(list(partial), [stage])[0]):
+                    partial[feature] += more
+                    if self.dropping and partial[feature] > bound:
+                        del partial[feature]
+        return partial
+
     def _with_dropping(self, features: List[int]) -> np.ndarray:
         """Totals of the candidates; a dropped one's is infinite for the choice but stays known as a rank."""
         leading, others = features[:LEAD], features[LEAD:]
@@ -127,21 +166,15 @@ class FastOracle(DistributedOracle):
         totals.update(zip(leading, self.sums(leading)))
         # Whatever may still tie with the winner has to be evaluated to the end as well.
         smallest, second = sorted(totals.values())[:2]
-        bound = max(second, smallest * (1 + 2 * self._near))
-        partial = dict.fromkeys(others, 0.0)
-        for stage in range(STAGES):
-            for feature, more in zip(list(partial), self._stage_sums(list(partial), [stage])[0]):
-                partial[feature] += more
-                if partial[feature] > bound:
-                    del partial[feature]
-        totals.update(partial)
+        bound = max(second, smallest * (1 + 2 * self.near))
+        totals.update(self._below(others, bound))
         return np.array([totals[feature] for feature in features])
 
     def _decided(self, features: List[int], totals: np.ndarray) -> np.ndarray:
         """The totals, in which those too close to the smallest are replaced by what passes of the net give."""
-        near = list(np.flatnonzero(totals <= totals.min() * (1 + self._near)))
+        near = list(np.flatnonzero(totals <= totals.min() * (1 + self.near)))
         # Dead features change nothing at all: their losses are one number.
-        dead = [at for at in near if features[at] in self._dead]
+        dead = [at for at in near if features[at] in self.dead]
         different = [at for at in near if at not in dead] + dead[:1]
         if len(different) < 2:
             return totals

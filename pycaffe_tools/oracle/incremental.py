@@ -35,6 +35,55 @@ from .plain import PlainOracle, runs_alone
 from .route import route
 
 
+def read_chunk(plain: PlainOracle, layout: ChunkLayout, labels: np.ndarray, rows: np.ndarray, batch_size: int) -> Chunk:
+    """Run the net up to the next layer's input on some patches; ``following`` is left to be filled in."""
+    features, height, width = layout.features, *layout.size
+    maps = np.empty((features, height, width, len(rows)), np.float32)
+    for at in range(0, len(rows), batch_size):
+        part = rows[at:at + batch_size]
+        values = plain.maps(part, layout.way.following.inputs[0])
+        maps[..., at:at + batch_size] = values.reshape(len(part), features, height, width).transpose(1, 2, 3, 0)
+    return Chunk(np.asarray(labels, np.int64)[rows], maps, np.empty(layout.output + (layout.outputs, len(rows)), np.float32),
+                 np.asarray(maps.any(axis=(1, 2, 3))))
+
+
+def add_up(candidates: Candidates, number: int, bias: Optional[np.ndarray]) -> np.ndarray:
+    """Make a chunk's z_next of the bias and all T_f; their sum is returned as float64, and written down rounded."""
+    chunk = candidates.chunks[number]
+    exact = np.zeros(chunk.following.shape)
+    if bias is not None:
+        exact[...] = bias[:, None]
+    for feature in np.flatnonzero(chunk.active):
+        exact += candidates.term(number, int(feature))
+    np.copyto(chunk.following, exact, casting="same_kind")
+    return exact
+
+
+def take_away(candidates: Candidates, exact: Sequence[np.ndarray], feature: int) -> None:
+    """Discard a feature for good from z_next of all chunks, where it stands in float64 and rounded."""
+    for number, (chunk, sums) in enumerate(zip(candidates.chunks, exact)):
+        if chunk.active[feature]:
+            np.subtract(sums, candidates.term(number, feature), out=sums)
+            np.copyto(chunk.following, sums, casting="same_kind")
+            candidates.changed(number)
+    candidates.cache.forget(feature)
+
+
+def loss_by_passes(plain: PlainOracle, layout: ChunkLayout, chunks: Sequence[Chunk], batch_size: int,
+                   absent: Set[int]) -> float:
+    """Sum of the losses by passes of the net from the next layer on, on its stored input with absent features at 0."""
+    following, total = layout.way.following, 0.0
+    for chunk in chunks:
+        for at in range(0, chunk.labels.size, batch_size):
+            part = slice(at, at + batch_size)
+            values = np.ascontiguousarray(chunk.maps[..., part].transpose(3, 0, 1, 2))
+            values[:, sorted(absent)] = 0
+            if layout.flat:
+                values = values.reshape(len(values), -1)
+            total += float(plain.losses_from(following.name, following.bottoms[0], values, chunk.labels[part]).sum())
+    return total
+
+
 class Incremental:
     """The incremental evaluation of some patches in one process.
 
@@ -65,36 +114,11 @@ class Incremental:
         self._removed: Set[int] = set()
         # The patches of highest loss come first: a candidate that is worse than others is found out soon.
         order = np.argsort(-self.plain.patch_losses(), kind="stable")
-        chunks = [self._chunk(problem, order[part], batch_size) for part in self._layout.parts]
+        chunks = [read_chunk(self.plain, self._layout, problem.labels, order[part], batch_size)
+                  for part in self._layout.parts]
         self._candidates = Candidates(self._layout.terms(learnt[way.following.name]), rest, chunks,
                                       (max_memory - needed) // self._layout.term_bytes)
-        # z_next as the float64 sum of the bias and all T_f.
-        self._exact = [self._add_up(number, learnt[way.following.name].bias) for number in range(len(chunks))]
-
-    def _chunk(self, problem: PruningProblem, rows: np.ndarray, batch_size: int) -> Chunk:
-        """Run the net up to the next layer's input on some patches."""
-        features, height, width = self._layout.features, *self._layout.size
-        maps = np.empty((features, height, width, len(rows)), np.float32)
-        for at in range(0, len(rows), batch_size):
-            part = rows[at:at + batch_size]
-            values = self.plain.maps(part, self._layout.way.following.inputs[0])
-            maps[..., at:at + batch_size] = values.reshape(len(part), features, height, width).transpose(1, 2, 3, 0)
-        shape = self._layout.output + (self._layout.outputs, len(rows))
-        return Chunk(np.asarray(problem.labels, np.int64)[rows], maps, np.empty(shape, np.float32),
-                     np.asarray(maps.any(axis=(1, 2, 3))))
-
-    def _add_up(self, number: int, bias: Optional[np.ndarray]) -> np.ndarray:
-        chunk = self._candidates.chunks[number]
-        exact = np.zeros(chunk.following.shape)
-        if bias is not None:
-            exact[...] = bias[:, None]
-        for feature in range(self._layout.features):
-            if chunk.active[feature]:
-                exact += self._candidates.term(number, feature)
-        np.copyto(chunk.following, exact, casting="same_kind")
-        return exact
-
-    # -- what the coordinator asks ---------------------------------------------------------------------------
+        self._exact = [add_up(self._candidates, number, learnt[way.following.name].bias) for number in range(len(chunks))]
 
     def sums(self, candidates: Sequence[int], stages: Sequence[int] = range(STAGES)) -> np.ndarray:
         """Sums of the losses with each candidate discarded over the patches of each stage: stages x candidates."""
@@ -108,30 +132,13 @@ class Incremental:
         """
         if not runs_alone(self._layout.graph, self._layout.way.following):
             return self.plain.sums(candidates)
-        return np.array([sum(self._passed(chunk, candidate) for chunk in self._candidates.chunks)
+        return np.array([loss_by_passes(self.plain, self._layout, self._candidates.chunks, self._batch_size,
+                                        self._removed | ({candidate} if candidate >= 0 else set()))
                          for candidate in candidates])
-
-    def _passed(self, chunk: Chunk, candidate: int) -> float:
-        following, total = self._layout.way.following, 0.0
-        absent = sorted(self._removed | ({candidate} if candidate >= 0 else set()))
-        for at in range(0, chunk.labels.size, self._batch_size):
-            part = slice(at, at + self._batch_size)
-            values = np.ascontiguousarray(chunk.maps[..., part].transpose(3, 0, 1, 2))
-            values[:, absent] = 0
-            if self._layout.flat:
-                values = values.reshape(len(values), -1)
-            total += float(self.plain.losses_from(following.name, following.bottoms[0], values,
-                                                  chunk.labels[part]).sum())
-        return total
 
     def remove(self, feature: int) -> None:
         """Discard a feature for good."""
-        for number, (chunk, exact) in enumerate(zip(self._candidates.chunks, self._exact)):
-            if chunk.active[feature]:
-                np.subtract(exact, self._candidates.term(number, feature), out=exact)
-                np.copyto(chunk.following, exact, casting="same_kind")
-                self._candidates.changed(number)
-        self._candidates.cache.forget(feature)
+        take_away(self._candidates, self._exact, feature)
         self._removed.add(feature)
         self.plain.remove(feature)
 

@@ -86,6 +86,19 @@ def scores_layer(graph: NetGraph) -> Layer:
     return graph.layers[last.inputs[0].layer] if last.type == "Softmax" else last
 
 
+def prunable(graph: NetGraph) -> List[Layer]:
+    """The layers whose features can be discarded, from the lowest up: convolutions and inner products, all but the last.
+
+    Raises
+    ------
+    UserError : there is none.
+    """
+    layers = [layer for layer in graph.layers if layer.is_parametric][:-1]
+    if not layers:
+        raise UserError(f"net {graph.name}: has no layer whose features could be discarded")
+    return layers
+
+
 def without_features(weights: Mapping[str, Sequence[np.ndarray]],
                      removed: Mapping[str, Sequence[int]]) -> Dict[str, List[np.ndarray]]:
     """Copies of the weights in which the removed features of each layer have weights and bias 0.
@@ -147,6 +160,10 @@ class Oracle:
     def smallest(self) -> Smallest:
         """The feature whose removal gives the smallest loss (equation 3)."""
         return Smallest.of(self.features, self.losses(self.features).tolist())
+
+    def smallest_below(self, limit: float) -> Optional[Smallest]:
+        """Like :meth:`smallest`; None is allowed where the loss would be above ``limit``, and so is no runner-up."""
+        return self.smallest()
 
     def close(self) -> None:
         """Give back processes and memory."""

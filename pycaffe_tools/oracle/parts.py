@@ -16,8 +16,9 @@ from ..base.errors import UserError
 from ..base.machine import blas_environment, usage
 from ..nets.netgraph import NetGraph
 from .incremental import Incremental
+from .net_incremental import NetIncremental
 from .oracle import PruningProblem
-from .plain import PlainOracle
+from .plain import NetPlain, PlainOracle
 
 
 class Part(Protocol):
@@ -159,6 +160,8 @@ _ENGINES: Dict[str, Maker] = {
     "incremental": Incremental,
     "plain": lambda problem, batch_size, max_memory: PlainOracle(problem, batch_size),
     "plain from start": lambda problem, batch_size, max_memory: PlainOracle(problem, batch_size, from_start=True),
+    "net incremental": NetIncremental,
+    "net plain": lambda problem, batch_size, max_memory: NetPlain(problem, batch_size),
 }
 
 
@@ -168,7 +171,8 @@ def make_engine(problem: PruningProblem, kind: str, batch_size: int, max_memory:
     Parameters
     ----------
     problem : net, weights, layer and the patches of this part.
-    kind : ``incremental``; ``plain``, which runs the net from the layer on; or ``plain from start``, which runs all of it.
+    kind : ``incremental``; ``plain``, which runs the net from the layer on; ``plain from start``, which runs all of it;
+        or, for the candidates of every layer, ``net incremental`` and ``net plain``.
     batch_size : patches in one pass through Caffe.
     max_memory : bytes that an incremental engine may take.
     """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from contextlib import contextmanager
+from typing import Iterator, Optional, Sequence
 
 import numpy as np
 
@@ -10,13 +11,34 @@ from ..base.errors import UserError
 from ..nets.layers import Layer, Value
 from ..nets.netgraph import NetGraph
 from ..nets.runtime import CaffeNet
-from .oracle import Oracle, PruningProblem, scores_layer, softmax_loss
+from .oracle import Oracle, PruningProblem, prunable, scores_layer, softmax_loss
 
 
 def runs_alone(graph: NetGraph, layer: Layer) -> bool:
     """Whether the layers from ``layer`` on need nothing from before it but its own input, which nothing else reads."""
     needed = {value for later in graph.layers[layer.index:] for value in later.inputs if value.layer < layer.index}
     return needed == {layer.inputs[0]} and len(graph.readers(layer.inputs[0])) == 1
+
+
+def refuse_transposed(layer: Layer) -> None:
+    """Raise :class:`UserError` if the layer's features are the columns of its weights, not the rows."""
+    if layer.type == "InnerProduct" and layer.proto.inner_product_param.transpose:
+        raise UserError(f"layer {layer.name}: has transposed weights, whose features cannot be discarded here; "
+                        f"write its prototxt and weights without transpose")
+
+
+@contextmanager
+def discarded(net: CaffeNet, layer: str, feature: int) -> Iterator[None]:
+    """While this lasts, the weights and the bias of a feature are 0; -1 discards nothing."""
+    if feature < 0:
+        yield
+        return
+    saved = net.feature(layer, feature)
+    net.set_feature(layer, feature, (0, 0))
+    try:
+        yield
+    finally:
+        net.set_feature(layer, feature, saved)
 
 
 class PlainOracle(Oracle):
@@ -34,9 +56,7 @@ class PlainOracle(Oracle):
 
     def __init__(self, problem: PruningProblem, batch_size: int = 128, from_start: bool = False):
         layer = problem.graph.layer(problem.layer)
-        if layer.type == "InnerProduct" and layer.proto.inner_product_param.transpose:
-            raise UserError(f"layer {layer.name}: has transposed weights, whose features cannot be discarded here; "
-                            f"write its prototxt and weights without transpose")
+        refuse_transposed(layer)
         super().__init__(len(problem.labels), layer.num_output)
         self.labels = np.asarray(problem.labels, dtype=np.int64)
         self.batches = [slice(at, min(at + batch_size, self.count)) for at in range(0, self.count, batch_size)]
@@ -57,14 +77,9 @@ class PlainOracle(Oracle):
 
     def patch_losses(self, candidate: int = -1) -> np.ndarray:
         """Loss of each patch with the candidate discarded as well, float64; -1 discards nothing more."""
-        if candidate >= 0:
-            saved = self.net.feature(self._layer, candidate)
-            self.net.set_feature(self._layer, candidate, (0, 0))
-        losses = []
-        for batch, bottom in zip(self.batches, self._stored):
-            losses.append(self.losses_from(self._start, self._bottom, bottom, self.labels[batch]))
-        if candidate >= 0:
-            self.net.set_feature(self._layer, candidate, saved)
+        with discarded(self.net, self._layer, candidate):
+            losses = [self.losses_from(self._start, self._bottom, bottom, self.labels[batch])
+                      for batch, bottom in zip(self.batches, self._stored)]
         self.forward_passes += 1
         self.evaluated += 1
         return np.concatenate(losses)
@@ -86,3 +101,33 @@ class PlainOracle(Oracle):
         """Set the feature's weights and bias to 0 for good."""
         super().remove(feature)
         self.net.set_feature(self._layer, feature, (0, 0))
+
+
+class NetPlain:
+    """The plain evaluation of any layer's candidates on some patches: every time the whole net runs.
+
+    Parameters
+    ----------
+    problem : net, weights and patches; its layer does not matter.
+    batch_size : patches in one forward pass.
+    """
+
+    def __init__(self, problem: PruningProblem, batch_size: int = 128):
+        layers = prunable(problem.graph)
+        for layer in layers:
+            refuse_transposed(layer)
+        self._oracle = PlainOracle(problem._replace(layer=layers[0].name), batch_size, from_start=True)
+
+    def sums(self, layer: str, candidates: Sequence[int]) -> np.ndarray:
+        """Sum over the patches of the loss with each candidate of a layer discarded; -1 discards nothing more."""
+        return np.array([self._sum(layer, candidate) for candidate in candidates])
+
+    exact_sums = sums
+
+    def _sum(self, layer: str, candidate: int) -> float:
+        with discarded(self._oracle.net, layer, candidate):
+            return float(self._oracle.patch_losses().sum())
+
+    def remove(self, layer: str, feature: int) -> None:
+        """Set a feature's weights and bias to 0 for good."""
+        self._oracle.net.set_feature(layer, feature, (0, 0))

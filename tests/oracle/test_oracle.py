@@ -199,7 +199,7 @@ def test_dead_features_cost_exactly_nothing_and_the_lowest_goes_first():
     oracle = fast(known._replace(weights=weights))
     before = oracle.loss()
     assert list(oracle.losses([2, 5])) == [before, before]
-    assert oracle._dead == {2, 5}
+    assert oracle.dead == {2, 5}
 
 
 def test_duplicated_features_are_decided_by_passes_of_the_net_and_the_lowest_goes_first():
