@@ -10,7 +10,7 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from ..dense_plan.kernels import ungrouped
+from ..nets.kernels import ungrouped
 from ..nets.layers import Geometry, Layer
 from ..nets.netgraph import NetGraph
 from .arrays import PatchMaps, Scratch, Spatial
