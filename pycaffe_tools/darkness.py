@@ -42,8 +42,9 @@ def weights_around_centre(sigma: float) -> np.ndarray:
     """Weights of a patch's pixels in the smoothed value of its centre: float32, 32 x 32, sum 1."""
     distance = np.arange(PATCH_SIZE) - CENTRE
     line = np.exp(-0.5 * (distance / sigma) ** 2) if sigma else (distance == 0).astype(np.float64)
-    kernel = np.outer(line, line)
-    return (kernel / kernel.sum()).astype(np.float32)
+    kernel: np.ndarray = np.outer(line, line)
+    weights: np.ndarray = (kernel / kernel.sum()).astype(np.float32)
+    return weights
 
 
 def best_dark_threshold(values: np.ndarray, membrane: np.ndarray) -> Tuple[float, float]:

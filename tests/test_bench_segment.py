@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pycaffe_tools import engines
-from pycaffe_tools.base.command import _exit_code
+from pycaffe_tools.base.command import main
 from pycaffe_tools.bench_segment import cli
 
 INSTALLED = engines.available()
@@ -14,7 +14,7 @@ INSTALLED = engines.available()
 @pytest.mark.skipif("onnxruntime" not in INSTALLED, reason="needs onnxruntime")
 def test_every_installed_way_gives_a_row_of_figures(tmp_path, capsys):
     out = tmp_path / "bench.json"
-    assert _exit_code(cli, "bench_segment", ["N7", "--seconds", "0.3", "--workers", "1", "--out", str(out)]) == 0
+    assert main(cli, "bench_segment", ["N7", "--seconds", "0.3", "--workers", "1", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     rows = {row["way"]: row for row in json.loads(out.read_text())}
     expected = {"onnxruntime", "inexact"} | ({"patch", "caffe"} if "caffe" in INSTALLED else set())
@@ -30,5 +30,5 @@ def test_every_installed_way_gives_a_row_of_figures(tmp_path, capsys):
 
 
 def test_unknown_ways_are_refused(capsys):
-    assert _exit_code(cli, "bench_segment", ["N7", "--ways", "patch,quick"]) == 1
+    assert main(cli, "bench_segment", ["N7", "--ways", "patch,quick"]) == 1
     assert "'quick' is unknown" in capsys.readouterr().err

@@ -37,20 +37,28 @@ class FiniteRange(click.FloatRange):
 
 
 def run(command: click.Command, name: str, argv: Optional[List[str]] = None) -> NoReturn:
-    """Run ``command`` as ``python -m pycaffe_tools.name`` and leave the process.
+    """Run ``command`` as :func:`main` does and leave the process with its exit code."""
+    sys.exit(main(command, name, argv))
+
+
+def main(command: click.Command, name: str, argv: Optional[List[str]] = None, *,
+         prog_name: Optional[str] = None) -> int:
+    """Run a command line; what a user can put right becomes one sentence on standard error.
 
     Parameters
     ----------
     command : the click command.
-    name : the module's name, for ``--help`` and for messages.
+    name : the module's name, as in ``python -m pycaffe_tools.name``, for ``--help`` and for messages.
     argv : arguments; the process's own by default.
+    prog_name : how the program was called, where that was not ``python -m pycaffe_tools.name``.
+
+    Returns
+    -------
+    The exit code: what the command returns if that is an int, otherwise as listed at the top of this file.
     """
-    sys.exit(_exit_code(command, name, argv))
-
-
-def _exit_code(command: click.Command, name: str, argv: Optional[List[str]]) -> int:
+    called = prog_name or f"python -m pycaffe_tools.{name}"
     try:
-        code = command.main(args=argv, prog_name=f"python -m pycaffe_tools.{name}", standalone_mode=False)
+        code = command.main(args=argv, prog_name=called, standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code

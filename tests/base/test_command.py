@@ -47,6 +47,7 @@ def test_what_a_user_can_put_right_is_one_sentence(raised, code, sentence, capsy
     def command():
         raise raised
 
+    assert commandline.main(command, "x", []) == code
     with pytest.raises(SystemExit) as stop:
         commandline.run(command, "x", [])
     assert stop.value.code == code

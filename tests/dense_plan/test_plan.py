@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pycaffe_tools.base.command import _exit_code
+from pycaffe_tools.base.command import main
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.dense import cli
 from pycaffe_tools.dense_plan.plan import make_plan
@@ -141,7 +141,7 @@ def write_patch_net(folder, graph):
 
 
 def dense_command(folder, *options):
-    return _exit_code(cli, "dense", [str(folder / "deploy.prototxt"), str(folder / "weights.caffemodel"),
+    return main(cli, "dense", [str(folder / "deploy.prototxt"), str(folder / "weights.caffemodel"),
                                      str(folder / "dense"), *options])
 
 

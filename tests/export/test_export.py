@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pycaffe_tools import engines
-from pycaffe_tools.base.command import _exit_code
+from pycaffe_tools.base.command import main
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.engines import engine
 from pycaffe_tools.export.__main__ import cli
@@ -147,13 +147,13 @@ def test_exporting_imports_no_caffe(n7, tmp_path):
 
 def test_the_command_says_what_it_wrote_and_keeps_what_is_there(n7, tmp_path, capsys):
     arguments = [str(n7.directory), "-o", str(tmp_path / "net.onnx"), "--dense"]
-    assert _exit_code(cli, "export", arguments) == 0
+    assert main(cli, "export", arguments) == 0
     printed = capsys.readouterr().out
     assert "input  grey: 1 x 1 x rows x columns" in printed and "differ by at most" in printed
     before = (tmp_path / "net.onnx").read_bytes()
-    assert _exit_code(cli, "export", arguments) == 1
+    assert main(cli, "export", arguments) == 1
     assert "exists already" in capsys.readouterr().err
-    assert _exit_code(cli, "export", arguments + ["--force"]) == 0
+    assert main(cli, "export", arguments + ["--force"]) == 0
     assert (tmp_path / "net.onnx").read_bytes() == before
 
 
@@ -170,7 +170,7 @@ def test_layers_without_an_onnx_form_are_refused_by_name():
 @pytest.fixture
 def package(n7, tmp_path):
     path = tmp_path / "N7.zip"
-    assert _exit_code(cli, "export", [str(n7.directory), "-o", str(path), "--bioimageio"]) == 0
+    assert main(cli, "export", [str(n7.directory), "-o", str(path), "--bioimageio"]) == 0
     return path
 
 
@@ -193,7 +193,7 @@ def test_the_package_reproduces_its_test_output_from_raw_grey_values(package):
 
 def test_equal_models_give_equal_packages(package, n7, tmp_path):
     again = tmp_path / "again.zip"
-    assert _exit_code(cli, "export", [str(n7.directory), "-o", str(again), "--bioimageio"]) == 0
+    assert main(cli, "export", [str(n7.directory), "-o", str(again), "--bioimageio"]) == 0
     assert again.read_bytes() == package.read_bytes()
 
 
@@ -205,7 +205,7 @@ def test_unknown_pixel_sizes_stay_unknown(tmp_path):
 
 
 def test_a_package_is_a_zip_file(n7, tmp_path, capsys):
-    assert _exit_code(cli, "export", [str(n7.directory), "-o", str(tmp_path / "N7.onnx"), "--bioimageio"]) == 1
+    assert main(cli, "export", [str(n7.directory), "-o", str(tmp_path / "N7.onnx"), "--bioimageio"]) == 1
     assert "ends in .zip" in capsys.readouterr().err
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pycaffe_tools import engines
-from pycaffe_tools.base.command import _exit_code
+from pycaffe_tools.base.command import main
 from pycaffe_tools.nets import model, paper
 from pycaffe_tools.nets.caffemodel import write_weights
 from pycaffe_tools.nets.netgraph import read_net
@@ -69,7 +69,7 @@ def request(raw, out, model, **options):
 
 def run_cli(*arguments):
     """Exit code of the command line in this process."""
-    return _exit_code(cli, "segment", [str(argument) for argument in arguments])
+    return main(cli, "segment", [str(argument) for argument in arguments])
 
 
 def start_cli(*arguments, **options):
