@@ -1,10 +1,17 @@
-"""``python -m pycaffe_tools`` says which commands there are."""
+"""All commands under one name: ``pycaffe-tools COMMAND``, or ``python -m pycaffe_tools COMMAND``."""
 
 from __future__ import annotations
 
-import click
+import importlib
+import sys
+from typing import List, NoReturn, Optional
 
-from .base.command import OPTIONS, run
+import click
+from click.shell_completion import CompletionItem
+
+from . import __version__
+from .base.command import OPTIONS, main
+from .base.files import PACKAGE_ROOT
 
 COMMANDS = {
     "synth": "draw a synthetic volume with labels",
@@ -32,12 +39,48 @@ COMMANDS = {
 """Modules with a command line, in the order of work, and what each is for."""
 
 
-@click.command(context_settings=OPTIONS)
-def cli() -> None:
-    """Say which commands there are; each explains itself with --help."""
-    click.echo("python -m pycaffe_tools.COMMAND --help, where COMMAND is one of\n")
-    click.echo("\n".join(f"  {name:15}{purpose}" for name, purpose in COMMANDS.items()))
+class _Commands(click.Group):
+    """The commands by name, each imported when it is run, since some need packages that others do without."""
+
+    def list_commands(self, ctx: click.Context) -> List[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
+        if cmd_name not in COMMANDS:
+            return None
+        name = f"{__package__}.{cmd_name}"
+        is_folder = (PACKAGE_ROOT / cmd_name).is_dir()
+        command: click.Command = importlib.import_module(f"{name}.__main__" if is_folder else name).cli
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands, in the order of work"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> List[CompletionItem]:
+        """What can follow; the commands' purposes come from the list, so that none is imported for it."""
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return [CompletionItem(name, help=purpose) for name, purpose in COMMANDS.items() if name.startswith(incomplete)]
+
+
+@click.group(cls=_Commands, invoke_without_command=True, context_settings=OPTIONS)
+@click.version_option(__version__, prog_name="pycaffe-tools")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Membrane segmentation in electron micrographs with pruned Caffe networks.
+
+    Each command explains itself with --help. `pycaffe-tools COMMAND` and
+    `python -m pycaffe_tools.COMMAND` are the same.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def command_line() -> NoReturn:
+    """The program ``pycaffe-tools``."""
+    sys.exit(main(cli, "", prog_name="pycaffe-tools"))
 
 
 if __name__ == "__main__":
-    run(cli, "__main__")
+    sys.exit(main(cli, "", prog_name="python -m pycaffe_tools"))

@@ -25,6 +25,15 @@ PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 """Folder of the package, wherever in it a module lies."""
 
 
+def shipped(name: str) -> Path:
+    """A file or folder that comes with the package but stands beside it in a checkout, such as ``data/datasets.json``.
+
+    ``setup.py`` lists them; in an installed package they are below ``pycaffe_tools/shipped``.
+    """
+    installed = PACKAGE_ROOT / "shipped" / name
+    return installed if installed.exists() else PACKAGE_ROOT.parent / name
+
+
 def sha256(path: PathLike) -> str:
     """SHA-256 of a file's bytes, in hexadecimal, read in pieces."""
     digest = hashlib.sha256()
@@ -43,7 +52,7 @@ def refuse_existing(path: PathLike, force: bool = False, replaced: Optional[Iter
     path = Path(path)
     occupied = any(path.iterdir()) if path.is_dir() else path.exists()
     if occupied and not force:
-        raise UserError(f"{path}: exists already; choose another name, or say --force to replace it")
+        raise UserError(f"{path}: exists already; choose another name, or pass --force to replace it")
     if occupied and replaced is not None:
         _refuse_file(path)
         refuse_other_files(path, replaced)
@@ -52,7 +61,9 @@ def refuse_existing(path: PathLike, force: bool = False, replaced: Optional[Iter
 def refuse_inputs(out: PathLike, *inputs: Optional[PathLike]) -> None:
     """Raise :class:`UserError` if ``out`` is one of the inputs, or lies in an input folder; no option allows that."""
     place = Path(out).resolve()
-    for path in filter(None, inputs):
+    for path in inputs:
+        if path is None:
+            continue
         given = Path(path).resolve()
         if place == given or given in place.parents:
             raise UserError(f"{out}: is or lies in {path}, which is read; choose another name")
@@ -170,7 +181,7 @@ def read_json(path: PathLike) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; check the path") from None
     except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not valid JSON ({error}); write it anew") from None
+        raise UserError(f"{path}: is not valid JSON ({error}); write it again") from None
 
 
 def _flush(path: Path) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping
 
-from ..base.files import PACKAGE_ROOT, PathLike, read_json
+from ..base.files import PathLike, read_json, shipped
 
-LIST = PACKAGE_ROOT.parent / "data" / "datasets.json"
+LIST = shipped("data/datasets.json")
 MANIFEST = "dataset.json"
 """Beside the files: what they are, their terms, hashes as found."""
 

@@ -9,27 +9,12 @@ import click
 
 from ..base.command import OPTIONS, SEED, FiniteRange, run
 from ..base.errors import UserError
-from ..base.files import refuse_existing
+from ..base.files import read_json
 from ..base.ranges import parse_size
-from ..nets import paper
 from ..nets.model import Model, open_model
-from ..ordering.ordering import CRITERIA, OrderingOptions
-from ..ordering.sample import draw_sample
-from ..patches.database import Database, open_database
-from .budget import Choice, within_accuracy_drop, within_parameters
-from .pruned_model import PRODUCTS, write_pruned
-from .pruner import Pruner, check_same_normalisation
-
-
-def _choose(pruner: Pruner, network: Optional[str], counts: Optional[str], target_parameters: Optional[float],
-            max_accuracy_drop: Optional[float], database: Database) -> Choice:
-    if network is not None:
-        return Choice(paper.counts_of(network), f"{network} of Table 1")
-    if counts is not None:
-        return Choice(parse_counts(counts), "counts as given")
-    if target_parameters is not None:
-        return within_parameters(pruner, target_parameters)
-    return within_accuracy_drop(pruner, max_accuracy_drop or 0.0, database)
+from ..ordering.ordering import CRITERIA
+from .door import prune
+from .pruned_model import PRUNING
 
 
 @click.command(context_settings=OPTIONS)
@@ -68,24 +53,17 @@ def cli(network: Optional[str], source: Path, data: Path, out: Path, counts: Opt
     if sum(target is not None for target in (network, counts, target_parameters, max_accuracy_drop)) != 1:
         raise click.UsageError("say what to prune to by exactly one of NET, --counts, --target-parameters and "
                                "--max-accuracy-drop")
-    if out.resolve() in [path.resolve() for given in (source, data) for path in (given, *given.absolute().parents)]:
-        raise UserError(f"{out}: is or holds the model or the patches to prune from; choose another --out")
-    # Asked before the work, and again when the new folder takes its place.
-    refuse_existing(out, force, PRODUCTS)
-    trained, database = open_model(source), open_database(data)
-    check_same_normalisation(trained, database)
-    options = OrderingOptions(criterion, plain, workers, parse_size(max_memory), cache)
-    pruner = Pruner(trained, draw_sample(database, batches, batch_size, seed), options)
-    choice = _choose(pruner, network, counts, target_parameters, max_accuracy_drop, database)
-    pruning = pruner.prune(choice.counts, full_order)
-    name = network or f"{trained.name}-pruned"
-    made = write_pruned(out, name, pruner, pruning, database, reason=choice.reason, force=force)
-    _report(trained, made, choice)
+    made = prune(network or (parse_counts(counts) if counts is not None else None), source, data, out,
+                 target_parameters=target_parameters, max_accuracy_drop=max_accuracy_drop, criterion=criterion,
+                 batches=batches, batch_size=batch_size, seed=seed, plain=plain, full_order=full_order, workers=workers,
+                 max_memory=parse_size(max_memory), cache=cache, force=force)
+    _report(open_model(source), made)
 
 
-def _report(before: Model, after: Model, choice: Choice) -> None:
+def _report(before: Model, after: Model) -> None:
+    reason = read_json(after.directory / PRUNING)["reason"]
     parameters = [model.net().parameter_count() for model in (before, after)]
-    click.echo(f"{after.directory}: {choice.reason}; "
+    click.echo(f"{after.directory}: {reason}; "
                + ", ".join(f"{layer} {before.counts[layer]} -> {count}" for layer, count in after.counts.items()))
     click.echo(f"parameters {parameters[0]:,} -> {parameters[1]:,} ({100 * (1 - parameters[1] / parameters[0]):.1f} % "
                f"pruned); validation accuracy {100 * before.info['validation']['accuracy']:.2f} -> "
