@@ -1,7 +1,7 @@
 # Every step of the project by name.  `make` alone prints this list.
 #
-# A file that exists is not made again: delete it, or its folder, to have it made anew.  What takes long goes on where
-# an interrupted run stopped.  Variables that may be given, as in `make train NET=N RAW=stack.tif LABELS=labels.tif`:
+# A file that exists is not made again: delete it, or its folder, to have it made from scratch.  Long steps continue
+# where an interrupted run stopped.  Variables you can give, as in `make train NET=N RAW=stack.tif LABELS=labels.tif`:
 #
 #   RAW, LABELS     a stack and its labels (default: a synthetic volume)
 #   LABELS_ARE      membrane or mitochondria (filled masks)
@@ -34,6 +34,7 @@ EM             ?= data/em
 PYTEST_OPTIONS ?=
 
 PYTHON := .caffe/bin/python
+PYTHON3 ?= python3
 ENV    := .caffe/stamp
 TOOLS  := $(PYTHON) -m pycaffe_tools
 # Two threads of OpenBLAS on two cores only get in each other's way at the size of a patch.
@@ -43,7 +44,7 @@ PRUNED_NETS := N1 N2 N3 N4 N5 N6 N7
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
-.PHONY: help env synth patches train prune prune-all retrain segment demo test test-slow networks \
+.PHONY: help env synth patches train prune prune-all retrain segment demo test test-slow test-nocaffe lint networks \
         bench-pruning bench-segment clean reproduce report reproduce-data reproduce-train reproduce-prune \
         reproduce-retrain reproduce-segment
 
@@ -104,11 +105,25 @@ demo: env  ## everything once, small, on a synthetic volume, with pictures in de
 demo/overview.png: | $(RUNS)/N/probabilities.tif $(RUNS)/N7-pruned/probabilities.tif $(RUNS)/N7/probabilities.tif
 	$(TOOLS).plots steps $(RUNS) --data $(DATA) --raw $(RAW) --labels $(LABELS) --slice 6 -o demo --force
 
-test: env  ## the test suite on real Caffe
-	$(PYTHON) -m pytest tests $(PYTEST_OPTIONS)
+test: env  ## the test suite and the examples in docstrings, on real Caffe
+	$(PYTHON) -m pytest tests pycaffe_tools $(PYTEST_OPTIONS)
 
 test-slow: env  ## the long tests as well
-	$(PYTHON) -m pytest tests --slow $(PYTEST_OPTIONS)
+	$(PYTHON) -m pytest tests pycaffe_tools --slow $(PYTEST_OPTIONS)
+
+# Virtual environments of the machine's own Python (PYTHON3); made again when their requirements change.
+build/venv-%/stamp: environment/requirements-%.txt
+	rm -rf $(@D)
+	$(PYTHON3) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+test-nocaffe: build/venv-nocaffe/stamp  ## what needs no Caffe, under the machine's current Python
+	$(<D)/bin/python -m pytest tests pycaffe_tools $(PYTEST_OPTIONS)
+
+lint: build/venv-lint/stamp  ## ruff and mypy, pinned, under the machine's current Python
+	$(<D)/bin/python -m ruff check .
+	$(<D)/bin/python -m mypy
 
 networks: | $(ENV)  ## write prototxt/ and solvers/ from Table 1
 	$(TOOLS).networks

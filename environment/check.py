@@ -10,7 +10,8 @@ import os
 import sys
 import tempfile
 
-PACKAGES = ("numpy", "google.protobuf", "h5py", "tifffile", "click", "pytest", "scipy", "matplotlib", "onnx", "onnxruntime")
+PACKAGES = ("numpy", "google.protobuf", "h5py", "tifffile", "click", "pytest", "scipy", "matplotlib", "onnx", "onnxruntime",
+            "threadpoolctl")
 DISTRIBUTION = {"google.protobuf": "protobuf"}
 
 # Where nobody asked for Caffe's log, its start-up lines are noise here.

@@ -125,7 +125,26 @@ def test_python_lock_holds_everything_that_is_asked_for():
     locked = {entry.split("==")[0] for entry in entries(LOCK)}
     asked = {re.match(r"[A-Za-z0-9-]+", entry).group() for entry in entries(ENVIRONMENT / "requirements-py39.in")}
     assert {"numpy", "protobuf", "h5py", "tifffile", "click", "pytest", "scipy", "matplotlib", "onnx",
-            "onnxruntime"} <= asked <= locked
+            "onnxruntime", "threadpoolctl"} <= asked <= locked
+
+
+def conda_specifications() -> list[str]:
+    """The packages that environment.yml asks of conda, as they stand there."""
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8").split("dependencies:\n")[1]
+    return re.findall(r"^  - ([^:\n]+)$", text, re.MULTILINE)
+
+
+def test_environment_yml_is_understood_by_a_strict_parser():
+    rattler = pytest.importorskip("rattler", reason="needs py-rattler, a reader of conda's package specifications")
+    read = {}
+    for specification in conda_specifications():
+        found = rattler.MatchSpec(specification, strict=True)
+        read[found.name.normalized] = found
+    assert {"python", "caffe", "libblas", "numpy", "protobuf", "threadpoolctl", "pip"} <= set(read)
+    # A comparison that the parser took for a name, or a build for a version, would restrict nothing.
+    assert str(read["libblas"].build) == "*openblas" and str(read["libblas"].version) == "*"
+    for version, allowed in (("3.12.4", True), ("3.20.1", True), ("3.20.2", False), ("3.21.0", False)):
+        assert rattler.VersionSpec(str(read["protobuf"].version)).matches(rattler.Version(version)) == allowed, version
 
 
 def test_debian_lock_pins_every_file_by_hash_and_leaves_the_c_library_out():
@@ -207,7 +226,7 @@ class Checkout:
 
 
 EVERYTHING = ("caffe", "caffe.proto", "caffe.proto.caffe_pb2", "numpy", "google", "google.protobuf", "h5py", "tifffile",
-              "click", "pytest", "scipy", "matplotlib", "onnx", "onnxruntime")
+              "click", "pytest", "scipy", "matplotlib", "onnx", "onnxruntime", "threadpoolctl")
 
 
 @pytest.fixture()
