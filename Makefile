@@ -44,7 +44,7 @@ PRUNED_NETS := N1 N2 N3 N4 N5 N6 N7
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
-.PHONY: help env synth patches train prune prune-all retrain segment demo test test-slow test-nocaffe lint networks \
+.PHONY: help env synth patches train prune prune-all retrain segment demo test test-slow test-nocaffe lint docs networks \
         bench-pruning bench-segment clean reproduce report reproduce-data reproduce-train reproduce-prune \
         reproduce-retrain reproduce-segment
 
@@ -124,6 +124,9 @@ test-nocaffe: build/venv-nocaffe/stamp  ## what needs no Caffe, under the machin
 lint: build/venv-lint/stamp  ## ruff and mypy, pinned, under the machine's current Python
 	$(<D)/bin/python -m ruff check .
 	$(<D)/bin/python -m mypy
+
+docs:  ## the picture in docs/architecture.md, from the imports
+	$(PYTHON3) docs/draw_imports.py
 
 networks: | $(ENV)  ## write prototxt/ and solvers/ from Table 1
 	$(TOOLS).networks

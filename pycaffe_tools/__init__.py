@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, List
 
 __version__ = "0.1.0"
 
-__all__ = ["Pair", "UserError", "draw_sample", "export", "make_database", "open_database", "open_model", "open_volume",
-           "order_layer", "prune", "remove_features", "segment", "train"]
+__all__ = ["Pair", "UserError", "draw_sample", "evaluate", "export", "make_database", "open_database", "open_model",
+           "open_volume", "order_layer", "prune", "remove_features", "segment", "train", "verify", "write_synthetic"]
 
 _WHERE = {
     "Pair": "patches.sources",
@@ -37,14 +37,18 @@ _WHERE = {
     "open_volume": "volumes.opening",
     "order_layer": "ordering.ordering",
     "remove_features": "surgery.surgery",
+    "verify": "surgery.proof",
+    "write_synthetic": "datasets.scene",
 }
 """Modules that hold the names of the door."""
 
-_CALLABLE_PACKAGES = ("export", "prune", "segment", "train")
+_CALLABLE_PACKAGES = ("evaluate", "export", "prune", "segment", "train")
 """Names of the door that are packages as well; see :mod:`pycaffe_tools.base.callable_package`."""
 
 if TYPE_CHECKING:
     from .base.errors import UserError as UserError
+    from .datasets.scene import write_synthetic as write_synthetic
+    from .evaluate.evaluation import evaluate as evaluate
     from .export.onnx_net import export as export
     from .nets.model import open_model as open_model
     from .ordering.ordering import order_layer as order_layer
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
     from .patches.sources import Pair as Pair
     from .prune.door import prune as prune
     from .segment.door import segment as segment
+    from .surgery.proof import verify as verify
     from .surgery.surgery import remove_features as remove_features
     from .train.training import train as train
     from .volumes.opening import open_volume as open_volume

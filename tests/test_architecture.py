@@ -1,32 +1,34 @@
 """The rule of the house: imports point one way, from base to the report, and no file is more than one idea."""
 
-import ast
-from pathlib import Path
+import importlib.util
+import subprocess
+import sys
 
 import pytest
 
-import pycaffe_tools
+from .conftest import ROOT
 
-PACKAGE = Path(pycaffe_tools.__file__).parent
 ORDER = ("base", "volumes", "nets", "datasets", "dense_plan", "engines", "patches", "evaluate", "train", "oracle", "ordering",
          "surgery", "prune", "segment", "export", "plots", "reproduce", "report")
 """Folders of the package: each may import from those before it. Files at the top may import from all."""
 LONGEST = 350
-FILES = {path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in sorted(PACKAGE.rglob("*.py"))}
-MODULES = {name[:-len(".__init__")] if name.endswith(".__init__") else name: path for path, name in FILES.items()}
+
+
+def the_script():
+    """docs/draw_imports.py, which reads the imports and draws them."""
+    specification = importlib.util.spec_from_file_location("draw_imports", ROOT / "docs" / "draw_imports.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+DRAWN = the_script()
+PACKAGE = DRAWN.PACKAGE
+MODULES = DRAWN.modules()
 
 
 def imported(path):
-    """Modules of this package that a file imports, wherever in it."""
-    found = set()
-    package = list(path.relative_to(PACKAGE.parent).parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = package[:len(package) - (node.level - 1)] + (node.module.split(".") if node.module else [])
-            for name in node.names:
-                whole = ".".join([*base, name.name])
-                found.add(whole if whole in MODULES else ".".join(base))
-    return found
+    return DRAWN.imported(path, MODULES)
 
 
 def folder(module):
@@ -63,3 +65,27 @@ def test_no_file_imports_itself_by_way_of_others():
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_no_file_is_longer_than_one_idea(module):
     assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= LONGEST
+
+
+def test_the_picture_is_of_todays_imports_and_its_script_notices_an_old_one(tmp_path):
+    script = ROOT / "docs" / "draw_imports.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert set(DRAWN.CONTENT) == set(ORDER)
+    copy = tmp_path / "docs" / "draw_imports.py"
+    for path in [script, *PACKAGE.rglob("*.py")]:
+        place = tmp_path / path.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    (copy.parent / "imports.svg").write_text((script.parent / "imports.svg").read_text(encoding="utf-8"), encoding="utf-8")
+    assert subprocess.run([sys.executable, str(copy), "--check"]).returncode == 0
+    with open(tmp_path / "pycaffe_tools" / "volumes" / "volume.py", "a", encoding="utf-8") as stream:
+        stream.write("from ..nets import model\n")
+    old = subprocess.run([sys.executable, str(copy), "--check"], capture_output=True, text=True)
+    assert old.returncode == 1 and "make docs" in old.stderr
+
+
+def test_arrows_that_follow_from_others_are_left_out():
+    graph = {"a": set(), "b": {"a"}, "c": {"a", "b"}, "d": {"a"}, "e": {"c", "d", "a"}}
+    assert DRAWN.without_detours(graph) == {"a": set(), "b": {"a"}, "c": {"b"}, "d": {"a"}, "e": {"c", "d"}}
+    assert DRAWN.rows(graph) == [["a"], ["b", "d"], ["c"], ["e"]]
