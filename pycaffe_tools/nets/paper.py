@@ -65,7 +65,7 @@ SLICE_SHAPE = (2301, 3069)
 PAPER_PATCHES = 300_000
 """Training patches, and as many for validation, half of them membrane (Section 2.2)."""
 
-# Not in the paper, assumed; the README's table of assumptions repeats them.
+# Not in the paper, assumed; docs/assumptions.md lists them.
 TRAIN_BATCH = 128
 TEST_BATCH = 100
 TRAIN_ITERATIONS = 30_000
