@@ -52,7 +52,7 @@ def _open_images(path: str, files: List[Path]) -> Volume:
     else:
         raise first_error
     return Volume(path, (len(files),) + image.shape, image.dtype, PixelSize(None, pixel_size.y, pixel_size.x),
-                  lambda z: _read_image(files[z])[0], lambda: None, lambda: files)
+                  lambda z: _read_image(files[z])[0], lambda: None, lambda: files, tuple(file.stem for file in files))
 
 
 def _read_image(file: Path) -> Tuple[np.ndarray, PixelSize]:

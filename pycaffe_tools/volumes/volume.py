@@ -19,7 +19,7 @@ import hashlib
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import numpy as np
 
@@ -38,13 +38,18 @@ class Volume:
     shape : (z, y, x); a single image has z = 1.
     dtype : uint8, uint16 or float32; boolean files are read as uint8 of 0 and 1.
     pixel_size : nm in z, y, x; None where the file does not say.
+    slice_names : of a folder of slices the names of its files without their
+        endings, in the order of the slices, by which stacks can be compared;
+        None for all other kinds.
     """
 
     def __init__(self, path: str, shape: Tuple[int, int, int], dtype: np.dtype, pixel_size: PixelSize,
-                 read: Callable[[int], np.ndarray], close: Callable[[], None], files: Callable[[], List[Path]]):
+                 read: Callable[[int], np.ndarray], close: Callable[[], None], files: Callable[[], List[Path]],
+                 slice_names: Optional[Tuple[str, ...]] = None):
         self.path = path
         self.shape = shape
         self.dtype = checked_dtype(path, dtype)
+        self.slice_names = slice_names
         self.pixel_size = pixel_size
         self._read = read
         self._close = close

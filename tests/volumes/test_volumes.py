@@ -113,6 +113,8 @@ def test_folder_is_read_in_natural_order(tmp_path):
                          resolutionunit="CENTIMETER")
     (tmp_path / "notes.txt").write_text("not a slice")
     assert slices_of(tmp_path)[:, 0, 0].tolist() == [1, 9, 10, 100]
+    with open_volume(tmp_path) as volume:
+        assert volume.slice_names == ("s1", "s9", "s10", "s100")
     assert pixel_size_of(tmp_path) == (None, 10, 5)
 
 
