@@ -57,6 +57,21 @@ def checked_dtype(path: str, dtype: np.dtype) -> np.dtype:
     return dtype.newbyteorder("=")
 
 
+def label_dtype(path: str, dtype: np.dtype) -> np.dtype:
+    """The data type in which labels are read: any integers or real numbers as stored, uint8 for bool.
+
+    Raises
+    ------
+    UserError : complex numbers, text, records.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind == "b":
+        return np.dtype("uint8")
+    if dtype.kind not in "uif":
+        raise UserError(f"{path}: data type {dtype.name} is not supported for labels; convert it to integers")
+    return dtype.newbyteorder("=")
+
+
 def brief(error: BaseException) -> str:
     """The first line of a library's message, without its full stop."""
     lines = str(error).strip().splitlines()

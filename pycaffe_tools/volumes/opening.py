@@ -11,6 +11,7 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..base.files import PathLike, refuse_existing
+from .axes import checked_dtype
 from .hdf5 import _open_hdf5
 from .ome_zarr import _is_zarr, _open_zarr
 from .paths import _kind, split_dataset
@@ -61,7 +62,7 @@ def create_volume(path: PathLike, shape: Sequence[int], dtype: Any, pixel_size: 
 
 
 def open_volume(path: PathLike, axes: Optional[str] = None, dataset: Optional[str] = None) -> Volume:
-    """Open a volume for reading slice by slice.
+    """Open a volume of grey values for reading slice by slice.
 
     Parameters
     ----------
@@ -76,6 +77,17 @@ def open_volume(path: PathLike, axes: Optional[str] = None, dataset: Optional[st
     ------
     UserError : missing, damaged, colour, or of a shape or data type that is not supported.
     """
+    volume = open_labels(path, axes, dataset)
+    try:
+        checked_dtype(str(path), volume.dtype)
+    except UserError:
+        volume.close()
+        raise
+    return volume
+
+
+def open_labels(path: PathLike, axes: Optional[str] = None, dataset: Optional[str] = None) -> Volume:
+    """Open a volume of labels, which may be of any integer type; everything else is as for :func:`open_volume`."""
     file, inner = split_dataset(path)
     inner = dataset or inner
     if not file.exists():

@@ -25,7 +25,7 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..base.files import sha256
-from .axes import brief, checked_dtype
+from .axes import brief, label_dtype
 from .pixel_size import PixelSize
 
 
@@ -36,7 +36,8 @@ class Volume:
     ----------
     path : what was opened, as given (``file.h5:/dataset`` included).
     shape : (z, y, x); a single image has z = 1.
-    dtype : uint8, uint16 or float32; boolean files are read as uint8 of 0 and 1.
+    dtype : uint8, uint16 or float32, of labels any integers or real numbers; boolean files are read as uint8 of 0
+        and 1.
     pixel_size : nm in z, y, x; None where the file does not say.
     slice_names : of a folder of slices the names of its files without their
         endings, in the order of the slices, by which stacks can be compared;
@@ -48,7 +49,7 @@ class Volume:
                  slice_names: Optional[Tuple[str, ...]] = None):
         self.path = path
         self.shape = shape
-        self.dtype = checked_dtype(path, dtype)
+        self.dtype = label_dtype(path, dtype)       # open_volume allows fewer
         self.slice_names = slice_names
         self.pixel_size = pixel_size
         self._read = read
@@ -75,7 +76,7 @@ class Volume:
         if image.shape != self.shape[1:]:
             raise UserError(f"{self.path}: slice {z} has shape {image.shape}, the volume's slices have "
                             f"{self.shape[1:]}; bring all slices to one size")
-        if checked_dtype(f"{self.path}, slice {z}", image.dtype) != self.dtype:
+        if label_dtype(f"{self.path}, slice {z}", image.dtype) != self.dtype:
             raise UserError(f"{self.path}: slice {z} is {image.dtype}, the volume is {self.dtype}; "
                             f"bring all slices to one data type")
         return np.ascontiguousarray(image, dtype=self.dtype)
