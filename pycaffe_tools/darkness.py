@@ -31,7 +31,8 @@ class Darkness(NamedTuple):
 
     sigma: float
     threshold: float
-    """Of the smoothed grey value, in grey values of the raw data: at most this is membrane."""
+    """Of the smoothed grey value, in grey values of the raw data: at most this is membrane.  Where each stack has a
+    normalisation of its own, in standard deviations from its mean."""
     train_accuracy: float
     accuracy: float
     auc: float
@@ -72,7 +73,7 @@ def darkness(database: Database) -> Darkness:
     column = int(np.argmax([accuracy for _, accuracy in found]))
     threshold, train_accuracy = found[column]
     accuracy = float(np.mean((val[:, column] <= threshold) == val_labels))
-    mean, std = database.normalisation
+    mean, std = database.normalisation or (0.0, 1.0)
     return Darkness(SIGMAS[column], threshold * std + mean, train_accuracy, accuracy,
                     roc_auc(-val[:, column], val_labels), database.val_count)
 
@@ -100,11 +101,13 @@ def cli(data: Path, out: Path, force: bool) -> None:
     require_ending(out, ".json")
     refuse_inputs(out, data)
     refuse_existing(out, force)
-    found = darkness(open_database(data))
+    database = open_database(data)
+    found = darkness(database)
+    unit = "" if database.normalisation else " standard deviations from its stack's mean"
     content: Dict[str, Any] = {key: round(value, 6) for key, value in found._asdict().items()}
     write_json(out, content)
     click.echo(f"{out}: {100 * found.accuracy:.2f} % accuracy where the grey value, smoothed with sigma "
-               f"{found.sigma:g}, is at most {found.threshold:.1f}")
+               f"{found.sigma:g}, is at most {found.threshold:.1f}{unit}")
 
 
 if __name__ == "__main__":

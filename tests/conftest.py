@@ -42,8 +42,8 @@ def database(tmp_path_factory):
     """A small patch database of a synthetic volume: 600 training and 200 validation patches."""
     from pycaffe_tools.datasets.scene import write_synthetic
     from pycaffe_tools.patches.making import make_database
-    from pycaffe_tools.patches.sources import Pair
+    from pycaffe_tools.patches.sources import LabelledStack
     folder = tmp_path_factory.mktemp("volume")
     write_synthetic(folder / "synth", slices=4, size=128, seed=0)
-    pair = Pair(str(folder / "synth" / "raw.tif"), str(folder / "synth" / "membranes.tif"), val_slices="3:4")
-    return make_database([pair], folder / "patches", "membrane", train=600, val=200)
+    stack = LabelledStack(str(folder / "synth" / "raw.tif"), str(folder / "synth" / "membranes.tif"), val_slices="3:4")
+    return make_database([stack], folder / "patches", "membrane", train=600, val=200)

@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import math
 from contextlib import closing
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from ..base.errors import UserError
 from ..base.files import PathLike
 from ..base.progress import Progress
-from ..base.ranges import parse_slices
-from ..patches.making import RIM
-from ..patches.sources import EXCLUDED, POSITIVE, Pair, Source
+from ..patches.labels import RIM, LabelCoding
+from ..patches.sources import POSITIVE, LabelledStack, Source, refuse_mostly_marked
+from ..volumes.paths import split_dataset
+from .alignment import MapAlignment, crop_text
 from .histogram import ScoreHistogram
 from .pixels import BestThreshold, Confusion, confusion
+from .scores import ScoreScale, as_float
 from .segments import Best, ThresholdScores
-
-ROUNDING = 1e-5
-"""How far a probability may lie outside 0 to 1 by float32's arithmetic."""
 
 
 class Evaluation(NamedTuple):
@@ -46,6 +45,10 @@ class Evaluation(NamedTuple):
     """``auc`` is at most this far from the exact area."""
     segments: Optional[Dict[str, Best]]
     """``v_rand`` and ``v_info`` at their best thresholds, if asked for."""
+    crop: Optional[str]
+    """Part of each slice that was evaluated, ``Y0:Y1,X0:X1``; None is all of it."""
+    warnings: List[str]
+    """Sentences on what makes the numbers doubtful."""
 
     @property
     def positive_fraction(self) -> float:
@@ -63,13 +66,18 @@ class Evaluation(NamedTuple):
                                      **self.best_counts._asdict()}
         for name, best in (self.segments or {}).items():
             content[name] = best._asdict()
-        return _finite(content)
+        if self.warnings:
+            content["warnings"] = self.warnings
+        finite: Dict[str, Any] = _finite(content)
+        return finite
 
 
-def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membrane", membrane_value: int = 255,
-             rim: float = RIM, threshold: float = 0.5, exclude: Optional[PathLike] = None,
-             add_labels: Optional[PathLike] = None, slices: Optional[str] = None, segments: bool = False,
-             thin_truth: bool = False, crop: Optional[str] = None, axes: Optional[str] = None) -> Evaluation:
+def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membrane",
+             membrane_value: Optional[int] = None, rim: float = RIM, threshold: float = 0.5,
+             exclude: Optional[PathLike] = None, add_labels: Optional[PathLike] = None, slices: Optional[str] = None,
+             segments: bool = False, thin_truth: bool = False, crop: Optional[str] = None,
+             axes: Optional[str] = None, *, ignore_values: Sequence[int] = (), full_scale: Optional[float] = None,
+             ignore_slice_names: bool = False, force: bool = False) -> Evaluation:
     """Compare a probability map (or a mask) with labels.
 
     Memory is that of a slice and of a histogram, whatever the volume.
@@ -78,71 +86,73 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
     ----------
     probability : volume of float32 from 0 to 1, or uint8, where 255 is
         probability 1 (a mask of 0 and 1 is recognised by its highest value).
-    labels, labels_are, membrane_value, rim, exclude, add_labels : what is
+    labels, labels_are, membrane_value, rim, exclude, add_labels, ignore_values, ignore_slice_names : what is
         membrane, as for :func:`pycaffe_tools.patches.making.make_database`.
     threshold : a pixel is called membrane where its probability is at least this.
-    slices : half-open ranges of the labels' slices such as ``0:4,9``; all by
-        default.  The map may hold all slices or just these.
+    slices : half-open ranges of the labels' slices such as ``0:4,9``; by default all that the map holds.  The map
+        may hold all slices or just these; the provenance record beside it says which, where there is one.
     segments : compute V-Rand and V-Info too; see :mod:`pycaffe_tools.evaluate.segments`.
     thin_truth : for these, thin the labels' membranes.
-    crop : ``Y0:Y1,X0:X1`` of the labels' slices, which is all that the map holds; whole slices by default.
+    crop : ``Y0:Y1,X0:X1`` of the labels' slices, which is all that the map holds; by default what its provenance
+        record says, or whole slices.
     axes : of the files, where they are not YX or ZYX.
+    full_scale : value of the map that is probability 1, where it is not as above.
+    force : accept labels of which more than half is membrane.
 
     Raises
     ------
-    UserError : shapes that differ, values that are no probabilities, labels of more than two values.
+    UserError : shapes that differ, values that are no probabilities, a map of other slices or another crop, labels
+        that are not clear or mark more than half of the pixels.
     """
     if not 0 <= threshold <= 1:
         raise UserError(f"--threshold {threshold}: is not a probability; give a number from 0 to 1")
-    pair = Pair(str(probability), str(labels), _text(exclude), _text(add_labels))
-    with closing(Source(pair, labels_are, membrane_value, rim, axes, slices, crop)) as source:
-        chosen = parse_slices(slices, source.labels.volume.shape[0])
-        scale = _scale(source, chosen)
-        histogram, counts, excluded = ScoreHistogram(), Confusion(0, 0, 0, 0), 0
+    _refuse_same(probability, labels)
+    stack = LabelledStack(str(probability), str(labels), _text(exclude), _text(add_labels))
+    coding = LabelCoding(labels_are, membrane_value, tuple(ignore_values), rim)
+    alignment = MapAlignment(slices, crop)
+    with closing(Source(stack, coding, axes, ignore_slice_names, alignment.place)) as source:
+        chosen, region = list(source.placement.raw_slices), source.placement.region
+        scale = ScoreScale(source, chosen, full_scale)
+        histogram, counts, marked, excluded = ScoreHistogram(), Confusion(0, 0, 0, 0), 0, 0
         separated = ThresholdScores(thin_truth=thin_truth) if segments else None
         with Progress(len(chosen), "evaluating") as progress:
             for done, z in enumerate(chosen, 1):
-                scores, classes = _probability(source, z, scale), source.classes(z)
-                counted, membrane = classes != EXCLUDED, classes == POSITIVE
+                part = source.read(z)
+                scores, counted, membrane = scale.scores(part, z), part.counted, part.classes == POSITIVE
                 histogram.add(scores[counted], membrane[counted])
-                counts = counts.plus(confusion(_as_float(scores)[counted] >= threshold, membrane[counted]))
-                excluded += int(counted.size - np.count_nonzero(counted))
+                counts = counts.plus(confusion(as_float(scores)[counted] >= threshold, membrane[counted]))
+                marked, excluded = marked + part.marked, excluded + int(counted.size - np.count_nonzero(counted))
                 if separated is not None:
-                    separated.add(_as_float(scores), membrane, ~counted)
+                    separated.add(as_float(scores), membrane, ~counted)
                 progress.update(done)
+        if not force:
+            refuse_mostly_marked(source, marked, int(sum(counts)))
+        auc = histogram.auc()
+        doubts = alignment.warnings + source.doubts() + _worse_than_chance(auc, source)
+        whole = region.shape == source.labels.volume.shape[1:] and crop is None
     best = histogram.best_threshold() if histogram.positive.any() else None
-    return Evaluation(chosen, excluded, threshold, counts, best, histogram.at(best.threshold) if best else None,
-                      histogram.auc(), histogram.auc_error, separated.best() if separated else None)
+    return Evaluation(chosen, excluded, threshold, counts, best, histogram.at(best.threshold) if best else None, auc,
+                      histogram.auc_error, separated.best() if separated else None,
+                      None if whole else crop or crop_text(region), doubts)
 
 
 def _text(path: Optional[PathLike]) -> Optional[str]:
     return None if path is None else str(path)
 
 
-def _scale(source: Source, chosen: List[int]) -> int:
-    """What an integer map is multiplied with to span 0 to 255: 255 for a mask of 0 and 1, otherwise 1."""
-    volume = source.raw
-    if volume.dtype.kind == "f":
-        return 1
-    if volume.dtype != np.uint8:
-        raise UserError(f"{volume.path}: is {volume.dtype}; give probabilities as float32 from 0 to 1 or as uint8 "
-                        f"from 0 to 255")
-    return 1 if any(source.grey(z).max() > 1 for z in chosen) else 255
+def _refuse_same(probability: PathLike, labels: PathLike) -> None:
+    (file, inner), (other, other_inner) = split_dataset(probability), split_dataset(labels)
+    if file.resolve() == other.resolve() and inner == other_inner:
+        raise UserError(f"{probability}: is given as the probabilities and as the labels; name the map first, then the labels")
 
 
-def _probability(source: Source, z: int, scale: int) -> np.ndarray:
-    """Slice ``z`` as :class:`ScoreHistogram` takes it: floating point from 0 to 1, or uint8 from 0 to 255."""
-    scores = source.grey(z)
-    if scores.dtype == np.uint8:
-        return scores * np.uint8(scale)
-    if scores.min() < -ROUNDING or scores.max() > 1 + ROUNDING:
-        raise UserError(f"{source.raw.path}: slice {z} holds values from {scores.min():g} to {scores.max():g}; "
-                        f"give probabilities from 0 to 1 (or uint8 from 0 to 255)")
-    return np.clip(scores, 0, 1)
-
-
-def _as_float(scores: np.ndarray) -> np.ndarray:
-    return scores / 255.0 if scores.dtype == np.uint8 else scores
+def _worse_than_chance(auc: float, source: Source) -> List[str]:
+    if not auc < 0.5:       # nor where it is not defined
+        return []
+    other = source.labels.opposite()
+    advice = f"try --membrane-value {other:g}" if other is not None else "check --membrane-value"
+    return [f"{source.raw.path}: its AUC is {auc:.4f}, less than the half of chance: it is higher where {source.stack.labels} "
+            f"marks no membrane; {advice}, and check that the map holds probabilities of membrane, of these slices"]
 
 
 def _finite(value: Any) -> Any:

@@ -108,14 +108,15 @@ def segments(membrane: np.ndarray, thin: bool = False) -> np.ndarray:
     """
     from scipy import ndimage
 
-    numbers, count = ndimage.label(np.asarray(membrane) == 0)
-    numbers = numbers.astype(np.int32)
+    found, count = ndimage.label(np.asarray(membrane) == 0)
+    numbers = np.asarray(found, np.int32)
     if not thin:
         return numbers
     if not count:
         return np.ones_like(numbers)
     nearest = ndimage.distance_transform_edt(numbers == 0, return_distances=False, return_indices=True)
-    return numbers[tuple(nearest)]
+    joined: np.ndarray = numbers[tuple(nearest)]
+    return joined
 
 
 class ThresholdScores:
@@ -160,10 +161,12 @@ class ThresholdScores:
 
     def _best(self, slices: List[List[SplitMerge]]) -> Best:
         if not slices:
-            return Best(*[float("nan")] * 4)
+            nothing = float("nan")
+            return Best(nothing, nothing, nothing, nothing)
         scores = np.array([[(part.score, part.split, part.merge) for part in row] for row in slices]).mean(axis=0)
         first = int(np.argmax(scores[:, 0]))
-        return Best(*(float(value) for value in scores[first]), float(self.thresholds[first]))
+        score, split, merge = (float(value) for value in scores[first])
+        return Best(score, split, merge, float(self.thresholds[first]))
 
 
 class _Table:

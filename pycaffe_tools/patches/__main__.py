@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import click
 
 from ..base.command import OPTIONS, SEED, FiniteRange, run
-from .making import RIM, SHARD_PATCHES, make_database
-from .sources import Pair
+from .labels import KINDS, RIM
+from .making import SHARD_PATCHES, make_database
+from .sources import LabelledStack
 
-# The command
 
 def _per_pair(option: str, values: Sequence[str], count: int) -> List[Optional[str]]:
     """Options that are given once for all pairs, or once for each in order."""
@@ -28,10 +28,13 @@ def _only_one_each(option: str, values: Sequence[str], count: int) -> List[Optio
 
 @click.command(context_settings=OPTIONS)
 @click.argument("paths", nargs=-1, required=True, metavar="[RAW LABELS] OUT_DIR")
-@click.option("--labels-are", type=click.Choice(["membrane", "mitochondria"]), required=True,
-              help="What LABELS mark: membrane, or filled mitochondria, whose outline is used.")
-@click.option("--membrane-value", type=click.Choice(["0", "255"]), default="255",
-              help="Value that marks it in LABELS; 255 stands for the one value that is not 0.")
+@click.option("--labels-are", type=click.Choice(KINDS), required=True,
+              help="What LABELS mark: membrane; filled mitochondria, whose outline is used; or, every object with a "
+                   "number of its own, cells between membranes of 0 (instances) or mitochondria.")
+@click.option("--membrane-value", type=int,
+              help="Value that marks it in LABELS. [default: the one value that is not 0; 0 for instances]")
+@click.option("--ignore-value", "ignore_values", type=int, multiple=True, metavar="VALUE",
+              help="Value in LABELS of pixels that are neither positive nor negative; may be repeated.")
 @click.option("--rim", type=FiniteRange(min=1), default=RIM, help="Pixels of a mitochondrion's outline.")
 @click.option("--pair", "pairs", type=(str, str), multiple=True, metavar="RAW LABELS",
               help="A further stack with its labels; may be repeated, and replace the positional pair.")
@@ -47,11 +50,15 @@ def _only_one_each(option: str, values: Sequence[str], count: int) -> List[Optio
 @click.option("--seed", type=SEED, default=0, help="Equal seeds give equal patches.")
 @click.option("--axes", help="Axes of RAW (and of LABELS, if unclear) where they are not YX or ZYX, e.g. CZYX.")
 @click.option("--shard-patches", type=int, default=SHARD_PATCHES, help="Most patches in one HDF5 file.")
+@click.option("--normalise", type=click.Choice(["all", "stack"]), default="all",
+              help="One mean and standard deviation for all stacks, or each stack by its own; then a volume to be "
+                   "segmented is normalised by its own as well.")
+@click.option("--ignore-slice-names", is_flag=True,
+              help="Take slices of folders in order, although the numbers in their names differ.")
 @click.option("--force", is_flag=True,
-              help="Replace OUT_DIR; accept labels of which more than half is membrane.")
-def cli(paths: Tuple[str, ...], labels_are: str, membrane_value: str, rim: float, pairs: Tuple[Tuple[str, str], ...],
-        exclude: Tuple[str, ...], add_labels: Tuple[str, ...], slices: Tuple[str, ...], val_slices: Tuple[str, ...],
-        train: int, val: int, seed: int, axes: Optional[str], shard_patches: int, force: bool) -> None:
+              help="Replace OUT_DIR; accept labels of which more than half is membrane, and stacks that are far apart.")
+def cli(paths: Tuple[str, ...], pairs: Tuple[Tuple[str, str], ...], exclude: Tuple[str, ...],
+        add_labels: Tuple[str, ...], slices: Tuple[str, ...], val_slices: Tuple[str, ...], **options: Any) -> None:
     """Make a patch database from a stack RAW and its LABELS.
 
     \b
@@ -71,8 +78,9 @@ def cli(paths: Tuple[str, ...], labels_are: str, membrane_value: str, rim: float
     count = len(chosen)
     columns = (_only_one_each("--exclude", exclude, count), _only_one_each("--add-labels", add_labels, count),
                _per_pair("--slices", slices, count), _per_pair("--val-slices", val_slices, count))
-    made = make_database([Pair(*pair, *rest) for pair, rest in zip(chosen, zip(*columns))], paths[-1], labels_are,
-                         int(membrane_value), rim, train, val, seed, shard_patches, axes, force)
+    made = make_database([LabelledStack(*pair, *rest) for pair, rest in zip(chosen, zip(*columns))], paths[-1], **options)
+    for sentence in made.info.get("warnings", ()):
+        click.echo(f"warning: {sentence}", err=True)
     click.echo(f"{paths[-1]}: {made.train_count} training and {made.val_count} validation "
                f"patches; membrane is {100 * made.info['class_balance']:.2f} % of the validation slices")
 

@@ -14,12 +14,16 @@ from ..base.files import PathLike, read_json
 from ..nets.model import Normalisation
 from ..nets.paper import PATCH_SIZE
 from ..volumes.hdf5 import create_reserved_dataset, reserve_space
+from ..volumes.paths import split_dataset
 
 INFO = "patches.json"
 FORMAT = 1
 SPLITS = ("train", "val")
 PRODUCTS = (INFO, *(f"{split}{ending}" for split in SPLITS for ending in (".txt", "_000.h5")))
 """What a database holds, and ``--force`` replaces; there may be shards of any number."""
+
+BY_STACK = {"by": "stack"}
+"""What stands for a normalisation where each stack is normalised by its own mean and standard deviation."""
 
 _BLOCK = 2048
 
@@ -78,7 +82,7 @@ class Database(NamedTuple):
 
     train, val : shards, absolute, in order.
     train_count, val_count : patches.
-    normalisation : mean and std of the training slices' grey values.
+    normalisation : mean and std of the training slices' grey values; None where each stack has its own.
     pixel_size_nm : z, y, x; None where unknown.
     info : content of ``patches.json``.
     """
@@ -88,9 +92,16 @@ class Database(NamedTuple):
     val: List[Path]
     train_count: int
     val_count: int
-    normalisation: Normalisation
+    normalisation: Optional[Normalisation]
     pixel_size_nm: List[Optional[float]]
     info: Dict[str, Any]
+
+    def model_normalisation(self) -> Dict[str, Any]:
+        """The normalisation as ``model.json`` holds it: mean and std, or those of each stack with the stack's hash."""
+        if self.normalisation is not None:
+            return self.normalisation._asdict()
+        return {**BY_STACK, "stacks": [{"sha256": source["raw"]["sha256"], "dataset": split_dataset(source["raw"]["path"])[1],
+                                        **source["normalisation"]} for source in self.info["sources"]]}
 
 
 def open_database(path: PathLike) -> Database:
@@ -106,16 +117,17 @@ def open_database(path: PathLike) -> Database:
                         f"python -m pycaffe_tools.patches")
     info = read_json(directory / INFO)
     if not isinstance(info, dict) or info.get("format") != FORMAT:
-        raise UserError(f"{directory / INFO}: is not of format {FORMAT}; make the database anew")
+        raise UserError(f"{directory / INFO}: is not of format {FORMAT}; make the database again")
     shards: Dict[str, List[Path]] = {}
     for name in SPLITS:
         shards[name] = [directory / shard["file"] for shard in info[name]["shards"]]
         for file, shard in zip(shards[name], info[name]["shards"]):
             if not file.is_file() or file.stat().st_size != shard["bytes"]:
-                raise UserError(f"{file}: is missing or not as long as {INFO} says; copy it anew, or make the "
-                                f"database anew")
+                raise UserError(f"{file}: is missing or not as long as {INFO} says; copy it again, or make "
+                                f"the database again")
     return Database(directory, shards["train"], shards["val"], info["train"]["patches"], info["val"]["patches"],
-                    Normalisation(**info["normalisation"]), info["pixel_size_nm"], info)
+                    None if info["normalisation"] == BY_STACK else Normalisation(**info["normalisation"]),
+                    info["pixel_size_nm"], info)
 
 
 def lists(database: Database, directory: PathLike) -> Tuple[Path, Path]:

@@ -10,10 +10,11 @@ writes a folder that holds all that training needs:
                    of its stack, slice, row, column; rows are shuffled already
 ``train.txt``      list of the shards, as Caffe's HDF5Data layer reads it
 ``val_*``          the same for validation, from slices of their own
-``patches.json``   sources with hashes, counts, seed, normalisation, every choice
+``patches.json``   sources with hashes, counts, seed, normalisation, every choice, warnings
 =================  ========================================================================
 
-Both classes are equally frequent.  Pixels are drawn in two passes, first
+Both classes are equally frequent, and excluded pixels count nowhere, in the
+normalisation neither.  Pixels are drawn in two passes, first
 counted and then picked, so that every pixel of a class has the same chance and
 memory grows neither with the volume nor with the patches themselves.
 """
@@ -21,7 +22,6 @@ memory grows neither with the volume nor with the patches themselves.
 from __future__ import annotations
 
 import errno
-import math
 import shutil
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -37,16 +37,16 @@ from ..base.ranges import parse_slices
 from ..nets.model import Normalisation
 from ..nets.paper import CENTRE, PATCH_SIZE
 from ..volumes.paths import split_dataset
-from .database import FORMAT, INFO, PRODUCTS, SPLITS, Database, ShardWriter, blocks, open_database
-from .sampling import GreyStatistics, SliceCount, count_slice, draw, positions
-from .sources import NEGATIVE, POSITIVE, Pair, Source
+from .belonging import common_pixel_size, other_pixel_size
+from .database import BY_STACK, FORMAT, INFO, PRODUCTS, SPLITS, Database, ShardWriter, blocks, open_database
+from .greys import GreyStatistics, StackGreys, far_apart, opposite_contrast
+from .labels import RIM, LabelCoding, listed
+from .sampling import SliceCount, count_slice, draw, positions
+from .sources import NEGATIVE, POSITIVE, LabelledStack, Source, refuse_mostly_marked
 from .window import extract_patches
 
 SHARD_PATCHES = 32_768
 """Patches in a shard, 128 MiB: Caffe holds one whole shard in memory, and its blobs stay below 2^31 elements."""
-
-RIM = 6.0
-"""Pixels of a mitochondrion's outline: as wide as hand-drawn boundaries at 5 nm a pixel (the paper gives no width)."""
 
 
 # Making a database
@@ -55,28 +55,30 @@ class _Slice(NamedTuple):
     stack: int
     source: Source
     z: int
-    count: SliceCount
+    pixels: SliceCount
 
 
-def make_database(pairs: Sequence[Pair], out: PathLike, labels_are: str, membrane_value: int = 255, rim: float = RIM,
-                  train: int = 20_000, val: int = 10_000, seed: int = 0, shard_patches: int = SHARD_PATCHES,
-                  axes: Optional[str] = None, force: bool = False) -> Database:
+def make_database(stacks: Sequence[LabelledStack], out: PathLike, labels_are: str, membrane_value: Optional[int] = None,
+                  rim: float = RIM, train: int = 20_000, val: int = 10_000, seed: int = 0,
+                  shard_patches: int = SHARD_PATCHES, axes: Optional[str] = None, force: bool = False, *,
+                  ignore_values: Sequence[int] = (), normalise: str = "all",
+                  ignore_slice_names: bool = False) -> Database:
     """Draw balanced patches from stacks with labels and write a database.
 
     Parameters
     ----------
-    pairs : stacks with their labels.
+    stacks : stacks with their labels.
     out : the folder to create; it appears when it is complete.
-    labels_are : ``"membrane"``, or ``"mitochondria"`` for filled masks, of
-        which the outline inside the mask is used.
-    membrane_value : value of the label files that marks membrane (or mitochondria): 0 or 255,
-        which stands for whatever is not 0.
-    rim : width of the outline in pixels.
+    labels_are, membrane_value, rim, ignore_values : what the values of the label files mean, see
+        :class:`~pycaffe_tools.patches.labels.LabelCoding`.
     train, val : patches in all, half of each class.
     seed : equal seeds and sources give equal arrays; the two splits draw independently.
     shard_patches : at most so many patches in a shard.
     axes : axes of the raw files, where they are not YX or ZYX.
-    force : replace ``out``, and accept labels of which more than half is membrane.
+    force : replace ``out``, and accept labels of which more than half is membrane, and stacks that are far apart.
+    normalise : ``"all"``: one mean and standard deviation, those of all training slices.  ``"stack"``: each stack by
+        its own, and so is later every volume that is segmented with a model trained on these patches.
+    ignore_slice_names : take slices of folders in order, whatever their names.
 
     Raises
     ------
@@ -88,35 +90,44 @@ def make_database(pairs: Sequence[Pair], out: PathLike, labels_are: str, membran
     if shard_patches < 1 or shard_patches * PATCH_SIZE ** 2 > np.iinfo(np.int32).max:
         raise UserError(f"a shard of {shard_patches} patches: Caffe takes 1 to "
                         f"{np.iinfo(np.int32).max // PATCH_SIZE ** 2} patches a file")
+    coding = LabelCoding(labels_are, membrane_value, tuple(ignore_values), rim).checked()
     out = Path(out).absolute()
     refuse_existing(out, force, PRODUCTS)
     with ExitStack() as stack:
-        sources = [stack.enter_context(closing(Source(pair, labels_are, membrane_value, rim, axes)))
-                   for pair in pairs]
+        sources = [stack.enter_context(closing(Source(each, coding, axes, ignore_slice_names))) for each in stacks]
         split = [split_slices(source) for source in sources]
-        statistics, counted = _count(sources, split, force)
-        if not statistics.std > 0:
-            raise UserError(f"{sources[0].raw.path}: all grey values of the training slices are "
-                            f"{statistics.mean:g}; check that this is the raw image")
+        greys, counted = _count(sources, split, force)
         wanted = dict(zip(SPLITS, (train, val)))
         for name in SPLITS:
             _check_enough(name, counted[name], wanted[name])
+        doubts = [sentence for source in sources for sentence in source.doubts()] + _pixel_sizes_that_differ(sources)
+        normalisations = _normalisations(greys, normalise, force, doubts)
         described = [source.describe() for source in sources]
         _refuse_twice(described)
         _check_room(out, train + val)
-        normalisation = Normalisation(statistics.mean, statistics.std)
         info: Dict[str, Any] = {
             "format": FORMAT, "made_by": f"pycaffe_tools {__version__}", "patch_size": PATCH_SIZE,
             "centre": [CENTRE, CENTRE], "border": "reflect", "labels_are": labels_are,
-            "membrane_value": membrane_value, "rim": rim if labels_are == "mitochondria" else None,
+            "membrane_value": coding.recorded_value, "rim": rim if coding.outlined else None,
             "seed": seed, "shard_patches": shard_patches, "axes": axes,
-            "normalisation": normalisation._asdict(), "pixel_size_nm": _common_pixel_size(sources),
+            "normalisation": BY_STACK if normalise == "stack" else normalisations[0]._asdict(),
+            "pixel_size_nm": common_pixel_size([source.raw.pixel_size for source in sources]),
             "sources": [{**text, "train_slices": chosen["train"], "val_slices": chosen["val"]}
                         for text, chosen in zip(described, split)]}
+        if normalise == "stack":
+            for text, own in zip(info["sources"], normalisations):
+                text["normalisation"] = own._asdict()
+        # What older databases do not have is there only where it says something.
+        if any(source.excludes for source in sources):
+            info["normalisation_leaves_out"] = "excluded pixels"
+        if ignore_values:
+            info["ignore_values"] = list(ignore_values)
+        if doubts:
+            info["warnings"] = doubts
         with atomic_directory(out, force) as folder:
             for number, name in enumerate(SPLITS):
                 rng = np.random.default_rng([seed, number])
-                info[name] = _write_split(folder, out, name, counted[name], wanted[name], normalisation, rng,
+                info[name] = _write_split(folder, out, name, counted[name], wanted[name], normalisations, rng,
                                           shard_patches)
             info["class_balance"] = info["val"]["positive_fraction"]
             write_json(folder / INFO, info)
@@ -129,22 +140,29 @@ def split_slices(source: Source) -> Dict[str, List[int]]:
     Without ``val_slices`` the last quarter of ``slices`` validates, at least
     one slice.  ``val_slices`` may be ``none``, where other stacks validate.
     """
-    pair, depth = source.pair, source.raw.shape[0]
-    usable = parse_slices(pair.slices, depth)
-    if pair.val_slices is None:
+    stack, depth = source.stack, source.raw.shape[0]
+    usable = parse_slices(stack.slices, depth)
+    if stack.val_slices is None:
         if len(usable) < 2:
             raise UserError(f"{source.raw.path}: has one usable slice, and training and validation share none; "
-                            f"give a second stack with --pair and say --val-slices for both")
+                            f"give a second stack with --pair and pass --val-slices for both")
         val = usable[-max(1, len(usable) // 4):]
     else:
-        val = [] if pair.val_slices.strip().lower() == "none" else parse_slices(pair.val_slices, depth, "--val-slices")
+        val = [] if stack.val_slices.strip().lower() == "none" else parse_slices(stack.val_slices, depth, "--val-slices")
     return {"train": sorted(set(usable) - set(val)), "val": val}
 
 
+class _Greys(NamedTuple):
+    all: GreyStatistics
+    """Of the training slices of all stacks."""
+    stacks: List[StackGreys]
+
+
 def _count(sources: Sequence[Source], split: Sequence[Dict[str, List[int]]],
-           force: bool) -> Tuple[GreyStatistics, Dict[str, List[_Slice]]]:
-    """First pass: classes of every slice, and grey values of the training slices."""
-    statistics, counted = GreyStatistics(), {name: [] for name in SPLITS}
+           force: bool) -> Tuple[_Greys, Dict[str, List[_Slice]]]:
+    """First pass: classes of every slice, and grey values."""
+    greys = _Greys(GreyStatistics(), [StackGreys(source.raw) for source in sources])
+    counted: Dict[str, List[_Slice]] = {name: [] for name in SPLITS}
     total, done = sum(len(chosen[name]) for chosen in split for name in SPLITS), 0
     for name in SPLITS:
         if not any(chosen[name] for chosen in split):
@@ -155,33 +173,62 @@ def _count(sources: Sequence[Source], split: Sequence[Dict[str, List[int]]],
             marked = pixels = 0
             for name in SPLITS:
                 for z in chosen[name]:
-                    grey = source.grey(z)
+                    part = source.read(z)
+                    count = count_slice(part)
+                    counted[name].append(_Slice(stack, source, z, count))
+                    one = GreyStatistics.of(part.grey[part.counted] if count.excluded else part.grey)
+                    getattr(greys.stacks[stack], name).add(one)
                     if name == "train":
-                        statistics.add(grey)
-                    counted[name].append(_Slice(stack, source, z, count_slice(source, z)))
-                    marked, pixels = marked + counted[name][-1].count.marked, pixels + grey.size
+                        greys.all.add(one)
+                    if len(sources) > 1:
+                        greys.stacks[stack].add_contrast(part.grey, part.classes == POSITIVE, part.classes == NEGATIVE)
+                    marked, pixels = marked + count.marked, pixels + count.positive + count.negative
                     done += 1
                     progress.update(done)
-            if 2 * marked > pixels and not force:
-                value = source.labels.marked_value
-                raise UserError(f"{source.pair.labels}: {100 * marked / pixels:.0f} % of the pixels are marked, which "
-                                f"hints at a wrong --membrane-value {value}; try --membrane-value {255 - value}, or "
-                                f"--force if it is right")
-    return statistics, counted
+            if not force:
+                refuse_mostly_marked(source, marked, pixels)
+    return greys, counted
+
+
+def _normalisations(greys: _Greys, normalise: str, force: bool, doubts: List[str]) -> List[Normalisation]:
+    """The normalisation of each stack; what is doubtful but forced is added to ``doubts``."""
+    found = ([stack.normalisation() for stack in greys.stacks] if normalise == "stack"
+             else [Normalisation(greys.all.mean, greys.all.std)] * len(greys.stacks))
+    for own, stack in zip(found, greys.stacks):
+        if not own.std > 0:
+            raise UserError(f"{stack.path}: all grey values of the training slices are {own.mean:g}; check that this is "
+                            f"the raw image")
+    advice = {far_apart: "pass --normalise stack to normalise each stack by its own",
+              opposite_contrast: "invert one of them"}
+    for check in (far_apart, opposite_contrast):
+        sentence = None if normalise == "stack" and check is far_apart else check(greys.stacks)
+        if sentence is not None and not force:
+            raise UserError(f"{sentence}; {advice[check]}, or --force if one network is to see both as they are")
+        if sentence is not None:
+            doubts.append(sentence)
+    return found
+
+
+def _pixel_sizes_that_differ(sources: Sequence[Source]) -> List[str]:
+    found = (other_pixel_size(sources[0].raw, source.raw, "the database records it as unknown, and the network sees "
+                              "membranes at both scales; resample one stack") for source in sources[1:])
+    return [sentence for sentence in found if sentence is not None]
 
 
 def _check_enough(name: str, slices: Sequence[_Slice], wanted: int) -> None:
     word = "training" if name == "train" else "validation"
-    labels = ", ".join(sorted({part.source.pair.labels for part in slices}))
+    labels = ", ".join(sorted({part.source.stack.labels for part in slices}))
     for kind in ("positive", "negative"):
-        found = sum(getattr(part.count, kind) for part in slices)
+        found = sum(getattr(part.pixels, kind) for part in slices)
         meant = "membrane" if kind == "positive" else "other"
         if found == 0:
-            raise UserError(f"{labels}: no {meant} pixel in the {len(slices)} {word} slices; check the labels, "
-                            f"--membrane-value and the slices")
+            values = sorted({value for part in slices for value in part.source.labels.values})
+            raise UserError(f"{labels}: no {meant} pixel in the {len(slices)} {word} slices"
+                            + (f" (values {listed(values)})" if values else "") + "; check the labels, "
+                            "--membrane-value, masks and the slices")
         if found < wanted // 2:
             raise UserError(f"{labels}: {found} {meant} pixels in the {word} slices are fewer than the {wanted // 2} "
-                            f"asked for; say --{name} {2 * found} or less")
+                            f"asked for; pass --{name} {2 * found} or less")
 
 
 def _refuse_twice(described: Sequence[Dict[str, Any]]) -> None:
@@ -206,22 +253,12 @@ def _disk_full(out: Path, detail: str = "") -> UserError:
     return UserError(f"{out}: the disk is full{detail}; free some space and run the same command again")
 
 
-def _common_pixel_size(sources: Sequence[Source]) -> List[Optional[float]]:
-    """Pixel size of the first stack, axis by axis; None where another differs by more than 1 %."""
-    first = sources[0].raw.pixel_size.as_list()
-    for source in sources[1:]:
-        for axis, size in enumerate(source.raw.pixel_size):
-            if first[axis] is not None and (size is None or not math.isclose(size, first[axis], rel_tol=0.01)):
-                first[axis] = None
-    return first
-
-
 def _write_split(folder: Path, out: Path, name: str, slices: Sequence[_Slice], wanted: int,
-                 normalisation: Normalisation, rng: np.random.Generator, shard_patches: int) -> Dict[str, Any]:
+                 normalisations: Sequence[Normalisation], rng: np.random.Generator, shard_patches: int) -> Dict[str, Any]:
     """Second pass: draw pixels and write their patches at shuffled rows."""
     half = wanted // 2
-    chosen = {POSITIVE: draw(rng, [part.count.positive for part in slices], half),
-              NEGATIVE: draw(rng, [part.count.negative for part in slices], half)}
+    chosen = {POSITIVE: draw(rng, [part.pixels.positive for part in slices], half),
+              NEGATIVE: draw(rng, [part.pixels.negative for part in slices], half)}
     # One shuffle of all rows now, so that Caffe, which reads in order, needs none later.
     order = rng.permutation(wanted)
     next_row = {POSITIVE: 0, NEGATIVE: half}
@@ -231,11 +268,12 @@ def _write_split(folder: Path, out: Path, name: str, slices: Sequence[_Slice], w
                 numbers = {kind: picks[number] for kind, picks in chosen.items()}
                 if not any(picks.size for picks in numbers.values()):
                     continue
-                grey, classes = part.source.grey(part.z), part.source.classes(part.z)
+                normalisation, read = normalisations[part.stack], part.source.read(part.z)
+                grey = _filled(read.grey, normalisation.mean)
                 for kind, picks in numbers.items():
                     rows = order[next_row[kind]:next_row[kind] + picks.size]
                     next_row[kind] += picks.size
-                    ys, xs = positions(classes, kind, picks)
+                    ys, xs = positions(read.classes, kind, picks)
                     for block in blocks(picks.size):
                         patches = normalisation.apply(extract_patches(grey, ys[block], xs[block]))
                         places = np.stack(np.broadcast_arrays(part.stack, part.z, ys[block], xs[block]), axis=1)
@@ -246,9 +284,17 @@ def _write_split(folder: Path, out: Path, name: str, slices: Sequence[_Slice], w
             raise _disk_full(out) from error
         raise
     (folder / f"{name}.txt").write_text("".join(f"{out / file}\n" for file in shards.files), encoding="utf-8")
-    positive, negative, excluded, _ = (sum(column) for column in zip(*(part.count for part in slices)))
+    positive, negative, excluded, _ = (sum(column) for column in zip(*(part.pixels for part in slices)))
     return {"patches": wanted, "positive": half, "negative": half,
             "shards": [{"file": file, "patches": rows, "bytes": (folder / file).stat().st_size}
                        for file, rows in zip(shards.files, shards.rows)],
             "slices": len(slices), "pixels": {"positive": positive, "negative": negative, "excluded": excluded},
             "positive_fraction": positive / (positive + negative)}
+
+
+def _filled(grey: np.ndarray, mean: float) -> np.ndarray:
+    """A slice without NaN and infinite values, which lie in excluded pixels, but patches reach there: they become the mean."""
+    if grey.dtype.kind != "f":
+        return grey
+    finite = np.isfinite(grey)
+    return grey if finite.all() else np.where(finite, grey, grey.dtype.type(mean))

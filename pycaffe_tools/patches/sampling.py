@@ -1,7 +1,7 @@
-"""Which pixels become patches, and what a patch is.
+"""Which pixels become patches: counted class by class, and drawn without replacement, each equally likely.
 
 The classified pixel is element (16, 16) of its 32 x 32 patch, counted from 0:
-the patch of pixel (y, x) is rows y - 16 ... y + 15 and columns x - 16 ...
+the patch of pixel (y, x) is rows y - 16 to y + 15 and columns x - 16 to
 x + 15 of the slice.  Beyond the border, pixels are mirrored as numpy's
 ``reflect`` does.  Training and segmentation both take this from here
 (the paper leaves both open; see the table of assumptions).
@@ -13,11 +13,11 @@ from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from .sources import EXCLUDED, POSITIVE, Source
+from .sources import EXCLUDED, POSITIVE, LabelledSlice
 
 
 class SliceCount(NamedTuple):
-    """Pixels of each class in one slice; ``marked`` is what the label file marks, before outlines and exclusion."""
+    """Pixels of each class in one slice; ``marked`` is what the label file marks, before outlines, exclusion aside."""
 
     positive: int
     negative: int
@@ -25,37 +25,10 @@ class SliceCount(NamedTuple):
     marked: int
 
 
-def count_slice(source: Source, z: int) -> SliceCount:
-    """Count the classes of slice ``z``."""
-    marked = source.marked(z)
-    classes = source.classes(z, marked)
-    positive, excluded = (int(np.count_nonzero(classes == kind)) for kind in (POSITIVE, EXCLUDED))
-    return SliceCount(positive, classes.size - positive - excluded, excluded, int(np.count_nonzero(marked)))
-
-
-class GreyStatistics:
-    """Mean and standard deviation of grey values in float64, slice by slice.
-
-    Slices are merged by their own means (Chan, Golub & LeVeque 1983), which
-    keeps the digits that a sum of squares of 16-bit values would lose.
-    """
-
-    def __init__(self) -> None:
-        self.count, self.mean, self._squares = 0, 0.0, 0.0
-
-    def add(self, image: np.ndarray) -> None:
-        """Take in all pixels of one slice."""
-        mean = float(image.mean(dtype=np.float64))
-        squares = float(np.square(np.subtract(image, mean, dtype=np.float64)).sum())
-        total, difference = self.count + image.size, mean - self.mean
-        self._squares += squares + difference ** 2 * self.count * image.size / total
-        self.mean += difference * image.size / total
-        self.count = total
-
-    @property
-    def std(self) -> float:
-        """Standard deviation over all pixels (not the sample's)."""
-        return float(np.sqrt(self._squares / max(self.count, 1)))
+def count_slice(part: LabelledSlice) -> SliceCount:
+    """Count the classes of a slice."""
+    positive, excluded = (int(np.count_nonzero(part.classes == kind)) for kind in (POSITIVE, EXCLUDED))
+    return SliceCount(positive, part.classes.size - positive - excluded, excluded, part.marked)
 
 
 def draw(rng: np.random.Generator, counts: Sequence[int], wanted: int) -> List[np.ndarray]:
@@ -74,4 +47,5 @@ def draw(rng: np.random.Generator, counts: Sequence[int], wanted: int) -> List[n
 
 def positions(classes: np.ndarray, kind: int, numbers: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the pixels of class ``kind`` with these ``numbers``, in reading order."""
-    return np.unravel_index(np.flatnonzero(classes == kind)[numbers], classes.shape)
+    rows, columns = np.unravel_index(np.flatnonzero(classes == kind)[numbers], classes.shape)
+    return rows, columns

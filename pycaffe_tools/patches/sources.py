@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.ranges import parse_region, parse_slices
-from ..volumes.opening import open_volume
+from ..base.ranges import Region, parse_region
+from ..volumes.opening import open_labels, open_volume
 from ..volumes.volume import Volume
+from .belonging import other_pixel_size, refuse_other_slices
+from .labels import LabelCoding, LabelFile
 
 POSITIVE, NEGATIVE, EXCLUDED = 1, 0, -1
 
 
-def outline(mask: np.ndarray, width: float) -> np.ndarray:
-    """Pixels of a mask at most ``width`` pixels (Euclidean) from a pixel outside of it.
-
-    The image's border does not count as outside: what goes on beyond it is not known.
-
-    Parameters
-    ----------
-    mask : y by x, bool.
-    width : in pixels; 1 gives a line of one pixel inside the mask.
-    """
-    from scipy.ndimage import distance_transform_edt
-
-    if mask.all():
-        return np.zeros_like(mask)
-    return mask & (distance_transform_edt(mask) <= width)
-
-
-class Pair(NamedTuple):
+class LabelledStack(NamedTuple):
     """One stack and its labels, as the user names them.
 
     raw, labels : paths for :func:`~pycaffe_tools.volumes.opening.open_volume`.
     exclude : mask; what is not 0 is neither positive nor negative.
     add_labels : second label file, whose membrane counts as well.
-    slices, val_slices : half-open ranges such as ``0:4,9``; None is the default of :func:`split_slices`.
+    slices, val_slices : half-open ranges such as ``0:4,9``; None is the default of
+        :func:`~pycaffe_tools.patches.making.split_slices`.
     """
 
     raw: str
@@ -48,122 +34,179 @@ class Pair(NamedTuple):
     val_slices: Optional[str] = None
 
 
-class LabelFile:
-    """Labels with two values, 0 and one other (255 as a rule), read slice by slice as a mask."""
+class Placement(NamedTuple):
+    """Which part of the labels the raw file holds."""
 
-    def __init__(self, volume: Volume, marked_value: int):
-        self.volume = volume
-        self.marked_value = marked_value
-        self.other_value: Optional[float] = None
+    raw_slices: Mapping[int, int]
+    """Number of the labels' slice to number of the raw file's."""
+    region: Region
+    """Part of each of the labels' slices."""
+    is_part: bool = False
+    """Whether the raw file holds some of the labelled slices only."""
 
-    def mask(self, z: int) -> np.ndarray:
-        """What is marked in slice ``z``: the zeros for a marked value of 0, otherwise the rest.
 
-        Raises
-        ------
-        UserError : more than two values in the file, so that it is not clear what they mean.
-        """
-        image = self.volume.read(z)
-        set_pixels = image != 0
-        highest = image.max()
-        if highest != 0 or set_pixels.any():
-            other = highest if self.other_value is None else self.other_value
-            odd = image[set_pixels & (image != other)]
-            if odd.size:
-                raise UserError(f"{self.volume.path}: slice {z} holds the values 0, {other} and {odd[0]}; labels have "
-                                f"to be 0 and one other value, threshold them first")
-            self.other_value = other
-        return set_pixels if self.marked_value else ~set_pixels
+def whole_stack(raw: Volume, labels: Volume) -> Placement:
+    """The placement of a raw file that holds all slices of its labels."""
+    return Placement({z: z for z in range(labels.shape[0])}, parse_region(None, labels.shape[1:]))
+
+
+class LabelledSlice(NamedTuple):
+    """One slice of a stack with its labels."""
+
+    grey: np.ndarray
+    """y by x, as stored; NaN and infinite values in excluded pixels only."""
+    classes: np.ndarray
+    """int8 of the same shape: POSITIVE, NEGATIVE or EXCLUDED."""
+    marked: int
+    """Pixels that the label file marks, before outlines; excluded ones do not count."""
+
+    @property
+    def counted(self) -> np.ndarray:
+        """Where a pixel is not excluded, bool."""
+        counted: np.ndarray = self.classes != EXCLUDED
+        return counted
 
 
 class Source:
-    """An opened :class:`Pair`: grey values and classes, slice by slice.
+    """An opened :class:`LabelledStack`: grey values and classes, slice by slice.
 
-    ``part`` names slices of the labels, such as ``6:8``, that may be all that
-    the raw file holds: a segmentation of just those, for instance.  ``crop``
-    names the part of each labelled slice that it holds, ``Y0:Y1,X0:X1``.
+    Parameters
+    ----------
+    stack : the files.
+    coding : what the values of the labels mean.
+    axes : of the raw file, where they are not YX or ZYX, and of the others where they are not clear.
+    ignore_slice_names : take slices of folders in order, whatever their names.
+    place : which part of the labels the raw file holds, from both volumes; all by default.
+
+    Raises
+    ------
+    UserError : files that cannot be read or do not belong together.
     """
 
-    def __init__(self, pair: Pair, labels_are: str, membrane_value: int, rim: float, axes: Optional[str] = None,
-                 part: Optional[str] = None, crop: Optional[str] = None):
-        self.pair = pair
-        self.outlined = rim if labels_are == "mitochondria" else None
+    def __init__(self, stack: LabelledStack, coding: LabelCoding, axes: Optional[str] = None,
+                 ignore_slice_names: bool = False, place: Callable[[Volume, Volume], Placement] = whole_stack):
+        self.stack = stack
+        self.warnings: List[str] = []
         self._open: List[Volume] = []
+        coding = coding.checked()
         try:
-            self.raw = self._opened(pair.raw, axes)
-            self.labels = LabelFile(self._opened_beside(pair.labels, axes), membrane_value)
-            self.added = LabelFile(self._opened_beside(pair.add_labels, axes), membrane_value) if pair.add_labels else None
-            self.exclude = self._opened_beside(pair.exclude, axes) if pair.exclude else None
-            held = parse_slices(part, self.labels.volume.shape[0])
-            is_part = self.raw.shape[0] == len(held) < self.labels.volume.shape[0]
-            self._raw_slice = {z: number if is_part else z for number, z in enumerate(held)} if part else None
-            self._region = parse_region(crop, self.labels.volume.shape[1:])
-            if crop and self.raw.shape[1:] != self._region.shape:
-                raise UserError(f"{self.raw.path}: has slices of shape {self.raw.shape[1:]}, but --crop {crop} has "
-                                f"{self._region.shape}; give the crop it was made with")
-            # Of a crop, labels and masks are compared among themselves.
-            whole = self.labels.volume if crop else self.raw
-            for other in self._open[1:]:
-                if other.shape[1:] != whole.shape[1:] or not is_part and other.shape[0] != self.raw.shape[0]:
-                    raise UserError(f"{other.path}: has shape {other.shape}, but {self.raw.path} has "
-                                    f"{self.raw.shape}; labels and masks belong to their raw stack pixel by pixel")
+            self.raw = open_volume(stack.raw, axes=axes)
+            self._open.append(self.raw)
+            self.labels = LabelFile(self._opened_beside(stack.labels, axes), coding)
+            self.added = (LabelFile(self._opened_beside(stack.add_labels, axes), coding.of_added_labels())
+                          if stack.add_labels else None)
+            self.exclude = self._opened_beside(stack.exclude, axes) if stack.exclude else None
+            self.placement = place(self.raw, self.labels.volume)
+            self._check_together(ignore_slice_names)
         except BaseException:
             self.close()
             raise
 
-    def _opened(self, path: str, axes: Optional[str] = None) -> Volume:
-        self._open.append(open_volume(path, axes=axes))
-        return self._open[-1]
-
     def _opened_beside(self, path: str, axes: Optional[str]) -> Volume:
         """Labels or a mask: with axes of their own, or where these are not clear those of the stack."""
         try:
-            return self._opened(path)
+            volume = open_labels(path)
         except UserError:
             if axes is None:
                 raise
-            return self._opened(path, axes)
+            volume = open_labels(path, axes=axes)
+        self._open.append(volume)
+        return volume
+
+    def _check_together(self, ignore_slice_names: bool) -> None:
+        raw, labels, region = self.raw, self.labels.volume, self.placement.region
+        for other in self._open[1:]:
+            if not ignore_slice_names:
+                for first in (raw, labels):
+                    held = list(self.placement.raw_slices) if first is raw else None
+                    self._doubt(refuse_other_slices(first, other, held))
+            self._doubt(other_pixel_size(raw, other, "check that they belong together"))
+        cropped = region.shape != labels.shape[1:]
+        if cropped and raw.shape[1:] != region.shape:
+            top, bottom, left, right = region
+            raise UserError(f"{raw.path}: has slices of shape {raw.shape[1:]}, but --crop {top}:{bottom},{left}:{right} "
+                            f"has {region.shape}; give the crop it was made with")
+        # Of a crop, labels and masks are compared among themselves.
+        whole = labels if cropped else raw
+        for other in self._open[1:]:
+            depth = labels.shape[0] if self.placement.is_part else raw.shape[0]
+            if other.shape[1:] != whole.shape[1:] or other.shape[0] != depth:
+                raise UserError(f"{other.path}: has shape {other.shape}, but {raw.path} has {raw.shape}; labels and "
+                                f"masks belong to their raw stack pixel by pixel")
+
+    def _doubt(self, sentence: Optional[str]) -> None:
+        if sentence is not None and sentence not in self.warnings:
+            self.warnings.append(sentence)
+
+    @property
+    def excludes(self) -> bool:
+        """Whether pixels may be excluded: a mask or values to ignore are given."""
+        return self.exclude is not None or bool(self.labels.coding.ignore_values)
 
     def close(self) -> None:
         """Close all files."""
         for volume in self._open:
             volume.close()
 
-    def grey(self, z: int) -> np.ndarray:
-        """Raw grey values of slice ``z``.
+    def read(self, z: int) -> LabelledSlice:
+        """Grey values and classes of slice ``z`` of the labels, or of the part of it that the raw file holds.
 
         Raises
         ------
-        UserError : NaN or infinite values.
+        UserError : NaN or infinite grey values in pixels that are not excluded; labels that are not clear.
         """
-        image = self.raw.read(self._raw_slice[z] if self._raw_slice else z)
-        if image.dtype.kind == "f" and not np.isfinite(image).all():
-            raise UserError(f"{self.raw.path}: slice {z} holds NaN or infinite values; replace them, or leave the "
-                            f"slice out with --slices")
-        return image
-
-    def marked(self, z: int) -> np.ndarray:
-        """What the label file marks in slice ``z``, bool: membrane, or filled mitochondria."""
-        return self.labels.mask(z)
-
-    def classes(self, z: int, marked: Optional[np.ndarray] = None) -> np.ndarray:
-        """Class of every pixel of slice ``z`` (of its crop): int8 of POSITIVE, NEGATIVE or EXCLUDED."""
-        positive = self.marked(z) if marked is None else marked
-        if self.outlined is not None:
-            positive = outline(positive, self.outlined)
+        labels = self.labels.read(z)
+        membrane, excluded = labels.membrane, labels.ignored
         if self.added is not None:
-            positive = positive | self.added.mask(z)
-        classes = positive.astype(np.int8)
+            added = self.added.read(z)
+            membrane, excluded = membrane | added.membrane, _either(excluded, added.ignored)
         if self.exclude is not None:
-            classes[self.exclude.read(z) != 0] = EXCLUDED
-        return classes[self._region.slices]
+            excluded = _either(excluded, self.exclude.read(z) != 0)
+        classes = membrane.astype(np.int8)
+        marked = labels.marked
+        if excluded is not None:
+            classes[excluded] = EXCLUDED
+            marked = marked & ~excluded
+        part = self.placement.region.slices
+        grey = self.raw.read(self.placement.raw_slices[z])
+        found = LabelledSlice(grey, np.ascontiguousarray(classes[part]), int(np.count_nonzero(marked[part])))
+        if grey.dtype.kind == "f" and not np.isfinite(grey[found.counted]).all():
+            raise UserError(f"{self.raw.path}: slice {z} holds NaN or infinite values; replace them, mark them in a mask "
+                            f"for --exclude, or leave the slice out with --slices")
+        return found
+
+    def doubts(self) -> List[str]:
+        """Sentences for the user on what may not be as it should in the slices read so far."""
+        return self.warnings + self.labels.warnings()
 
     def describe(self) -> Dict[str, Any]:
         """Files with hashes, shape, data type and pixel size, as ``patches.json`` holds them."""
         def file(volume: Optional[Volume]) -> Optional[Dict[str, str]]:
-            return volume and {"path": volume.path, "sha256": volume.sha256()}
+            return None if volume is None else {"path": volume.path, "sha256": volume.sha256()}
 
         return {"raw": file(self.raw), "labels": file(self.labels.volume),
                 "add_labels": file(self.added.volume if self.added else None), "exclude": file(self.exclude),
                 "shape": list(self.raw.shape), "dtype": self.raw.dtype.name,
                 "pixel_size_nm": self.raw.pixel_size.as_list()}
+
+
+def refuse_mostly_marked(source: Source, marked: int, counted: int) -> None:
+    """Refuse labels that mark more than half of the pixels, as inverted ones do.
+
+    Parameters
+    ----------
+    marked, counted : pixels that the label file marks, and all that count, in the slices that are used.
+    """
+    if 2 * marked <= counted:
+        return
+    value, other = source.labels.coding.recorded_value, source.labels.opposite()
+    advice = f"try --membrane-value {other:g}, or pass --force" if other is not None else "check it, or pass --force"
+    raise UserError(f"{source.stack.labels}: {100 * marked / counted:.0f} % of the pixels are marked, which hints at a "
+                    f"wrong --membrane-value {value}; {advice} if it is right")
+
+
+def _either(one: Optional[np.ndarray], other: Optional[np.ndarray]) -> Optional[np.ndarray]:
+    if one is None or other is None:
+        return other if one is None else one
+    both: np.ndarray = one | other
+    return both

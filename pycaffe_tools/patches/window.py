@@ -28,4 +28,5 @@ def extract_patches(image: np.ndarray, ys: np.ndarray, xs: np.ndarray, size: int
     Pixel (ys[i], xs[i]) is element (size // 2, size // 2) of patch i.
     """
     padded = reflect_pad(image, size // 2, size - size // 2 - 1)
-    return np.lib.stride_tricks.sliding_window_view(padded, (size, size))[ys, xs]
+    patches: np.ndarray = np.lib.stride_tricks.sliding_window_view(padded, (size, size))[ys, xs]
+    return patches

@@ -9,12 +9,12 @@ import numpy as np
 
 from ..nets.model import Model
 from ..patches.database import Database
-from .validation import is_right, probabilities_of
+from .validation import is_correct, probabilities_of
 
 
 def correctness(model: Model, database: Database) -> np.ndarray:
     """Whether each validation patch is classified right: bool, in the order of the database."""
-    return is_right(*probabilities_of(model.net(), model.load_weights(), database.val, database.val_count))
+    return is_correct(*probabilities_of(model.net(), model.load_weights(), database.val, database.val_count))
 
 
 def packed(right: np.ndarray) -> Dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from typing import Dict, Iterable, List, Mapping, Optional
+from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 from ..base.files import PathLike, atomic_file
 from ..nets.process import LogEvent, LogReader
@@ -68,7 +68,7 @@ def draw(path: PathLike, rows: Mapping[int, Mapping[str, float]], title: str) ->
     return True
 
 
-def _line(axes: object, rows: Mapping[int, Mapping[str, float]], key: str, label: str, colour: str,
+def _line(axes: Any, rows: Mapping[int, Mapping[str, float]], key: str, label: str, colour: str,
           style: str = "-", factor: float = 1) -> None:
     at = [iteration for iteration in sorted(rows) if key in rows[iteration]]
     if at:

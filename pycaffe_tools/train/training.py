@@ -100,7 +100,7 @@ def train(network: str, data: PathLike, out: PathLike, *, max_iter: Optional[int
     return _finish(out, plan, database)
 
 
-class Plan(NamedTuple):
+class TrainingPlan(NamedTuple):
     """Everything that decides how a training goes; ``options`` is compared when one is resumed."""
 
     network: Network
@@ -111,7 +111,7 @@ class Plan(NamedTuple):
 
 
 def _plan(network: Network, database: Database, max_iter: Optional[int], base_lr: Optional[float],
-          weights: Optional[PathLike], seed: int, tests: int) -> Plan:
+          weights: Optional[PathLike], seed: int, tests: int) -> TrainingPlan:
     kind, schedule = ("retrain", paper.RETRAINING) if weights else ("train", paper.TRAINING)
     start = _initial_weights(network, weights)
     solver = parse_prototxt(paper.solver_prototxt(network.name, schedule, kind, seed), message="SolverParameter")
@@ -130,7 +130,7 @@ def _plan(network: Network, database: Database, max_iter: Optional[int], base_lr
     options = {"network": network.name, "counts": network.counts, "step": kind, "max_iter": solver.max_iter,
                "base_lr": round(solver.base_lr, 9), "seed": seed, "data": sha256(database.directory / "patches.json"),
                "initial_weights": sha256(start) if start else None}
-    return Plan(network, solver, train_val, start, options)
+    return TrainingPlan(network, solver, train_val, start, options)
 
 
 def _initial_weights(network: Network, weights: Optional[PathLike]) -> Optional[Path]:
@@ -165,7 +165,7 @@ def _with_data(train_val: Any, test_batch: int) -> Any:
     return filled
 
 
-def _finished_before(out: Path, plan: Plan, resume: bool, force: bool) -> bool:
+def _finished_before(out: Path, plan: TrainingPlan, resume: bool, force: bool) -> bool:
     """Whether ``out`` already holds this training, finished; clears or refuses anything else in it."""
     record = out / "training" / "options.json"
     if force:
@@ -180,17 +180,17 @@ def _finished_before(out: Path, plan: Plan, resume: bool, force: bool) -> bool:
         changed = [key for key in plan.options if before.get(key) != plan.options[key]]
         if changed:
             raise UserError(f"{out}: holds a training with another {changed[0]} ({before.get(changed[0])}, now "
-                            f"{plan.options[changed[0]]}); choose another --out, or say --force to start anew")
+                            f"{plan.options[changed[0]]}); choose another --out, or pass --force to start from scratch")
         return (out / model.INFO).is_file()
     elif not force:
         state = "a finished" if (out / model.INFO).is_file() else "an interrupted"
-        raise UserError(f"{out}: holds {state} training; say --resume to go on with it or --force to start anew")
+        raise UserError(f"{out}: holds {state} training; pass --resume to go on with it or --force to start from scratch")
     if force and not resume and out.exists():
         shutil.rmtree(out)
     return False
 
 
-def _prepare(work: Path, plan: Plan, database: Database) -> None:
+def _prepare(work: Path, plan: TrainingPlan, database: Database) -> None:
     lists(database, work)
     write_net(work / "train_val.prototxt", plan.train_val, "Filled in by pycaffe_tools.train: data sources, test batch.")
     changes = "# The committed solver with its paths, lengths and intervals filled in by pycaffe_tools.train.\n"
@@ -199,7 +199,7 @@ def _prepare(work: Path, plan: Plan, database: Database) -> None:
         write_json(work / "options.json", plan.options)
 
 
-def _run(out: Path, plan: Plan, gpu: Optional[int]) -> None:
+def _run(out: Path, plan: TrainingPlan, gpu: Optional[int]) -> None:
     work = out / "training"
     log = work / "caffe.log"
     snapshot = latest_snapshot(work / SNAPSHOT_PREFIX)
@@ -217,7 +217,7 @@ def _run(out: Path, plan: Plan, gpu: Optional[int]) -> None:
                     if event.kind in ("loss", "test_loss") and not math.isfinite(event.value):
                         # Caffe would go on, and may crash on what it computes then.
                         raise UserError(f"{out}: the training diverged, its loss is {event.value} at iteration "
-                                        f"{event.iteration}; lower --base-lr and say --force")
+                                        f"{event.iteration}; lower --base-lr and pass --force")
                     if event.kind in ("loss", "accuracy"):
                         progress.update(event.iteration, _figures(rows))
                 run_caffe_train(work / "solver.prototxt", log, follow, gpu=gpu, weights=plan.weights,
@@ -228,7 +228,7 @@ def _run(out: Path, plan: Plan, gpu: Optional[int]) -> None:
     reached = latest_snapshot(work / SNAPSHOT_PREFIX)
     if reached is None or reached[0] != plan.solver.max_iter:
         raise UserError(f"{out}: the training stopped at iteration {reached[0] if reached else 0} of "
-                        f"{plan.solver.max_iter}; say --resume to go on")
+                        f"{plan.solver.max_iter}; pass --resume to go on")
 
 
 def _figures(rows: Mapping[int, Mapping[str, float]]) -> str:
@@ -248,17 +248,19 @@ def _forget_old_snapshots(work: Path) -> None:
             weights.unlink()
 
 
-def _finish(out: Path, plan: Plan, database: Database) -> model.Model:
-    _, _, caffemodel = latest_snapshot(out / "training" / SNAPSHOT_PREFIX)
+def _finish(out: Path, plan: TrainingPlan, database: Database) -> model.Model:
+    newest = latest_snapshot(out / "training" / SNAPSHOT_PREFIX)
+    assert newest is not None, "_run has reached the last iteration"
+    caffemodel = newest[2]
     if not all(np.isfinite(blob).all() for blobs in read_weights(caffemodel).values() for blob in blobs):
-        raise UserError(f"{out}: the training diverged, its weights are not finite; lower --base-lr and say --force")
+        raise UserError(f"{out}: the training diverged, its weights are not finite; lower --base-lr and pass --force")
     write_text(out / model.DEPLOY, plan.network.deploy)
     write_text(out / "train_val.prototxt", to_text(plan.network.train_val))
     shutil.copyfile(caffemodel, out / model.WEIGHTS)
     net = read_net(out / model.DEPLOY)
     scores = validate(net, read_weights(out / model.WEIGHTS), database)
     return model.finish_model(
-        out, name=plan.network.name, normalisation=database.normalisation._asdict(), patch_size=paper.PATCH_SIZE,
+        out, name=plan.network.name, normalisation=database.model_normalisation(), patch_size=paper.PATCH_SIZE,
         pixel_size_nm=database.pixel_size_nm, counts=plan.network.counts, threshold=scores.threshold,
         validation=scores.as_dict(),
         provenance={**plan.options, "source": "Roels et al., ISBI 2017, arXiv:1810.09735", "versions": versions()})

@@ -52,7 +52,7 @@ def probabilities_of(net: NetGraph, weights: Mapping[str, Sequence[np.ndarray]],
     return np.concatenate(probabilities), np.concatenate(labels)
 
 
-def is_right(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def is_correct(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Whether the more probable class is the labelled one, bool; a tie is the lower class, as in Caffe's Accuracy."""
     return np.where(labels == 1, probabilities > 0.5, probabilities <= 0.5)
 
@@ -68,7 +68,7 @@ def validate(net: NetGraph, weights: Mapping[str, Sequence[np.ndarray]], databas
     membrane = labels == 1
     right = np.where(membrane, probabilities, 1 - probabilities.astype(np.float64))
     threshold, f1 = best_threshold(probabilities, membrane, positive_fraction=database.info["class_balance"])
-    accuracy = float(np.mean(is_right(probabilities, labels)))
+    accuracy = float(np.mean(is_correct(probabilities, labels)))
     loss = float(-np.mean(np.log(np.maximum(right, np.finfo(np.float32).tiny))))
     return Scores(len(labels), accuracy, loss, float(threshold), float(f1))
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from pycaffe_tools.correctness import cli
 from pycaffe_tools.train.correctness import packed, unpacked
 from pycaffe_tools.train.training import train
-from pycaffe_tools.train.validation import is_right
+from pycaffe_tools.train.validation import is_correct
 
 
 @pytest.mark.parametrize("count", [1, 8, 13])
@@ -20,7 +20,7 @@ def test_right_and_wrong_come_back_as_they_were(count):
 
 
 def test_a_tie_is_the_lower_class():
-    assert is_right(np.array([0.5, 0.5, 0.6, 0.4]), np.array([0, 1, 1, 1])).tolist() == [True, False, True, False]
+    assert is_correct(np.array([0.5, 0.5, 0.6, 0.4]), np.array([0, 1, 1, 1])).tolist() == [True, False, True, False]
 
 
 @pytest.mark.caffe

@@ -1,0 +1,156 @@
+"""A database is whole or not there, can be moved, and is what Caffe reads."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.patches import database as patch_database
+from pycaffe_tools.patches.database import lists, open_database, read_pixels, read_rows
+
+from ..conftest import ROOT
+from .cases import check_refused, make, membrane, numbered, pixels, saved
+
+
+def test_each_patch_says_from_which_pixel_it_came(tmp_path):
+    shape = (3, 40, 50)
+    pairs = [saved(tmp_path, numbered(shape), membrane(shape), "a_")._replace(val_slices="2:3"),
+             saved(tmp_path, numbered(shape, start=6000), membrane(shape, 1), "b_")._replace(val_slices="1:2")]
+    database = make(pairs, tmp_path / "db", shard_patches=70, force=True)
+    for split in ("train", "val"):
+        stack, z, y, x = read_pixels(getattr(database, split)).T
+        np.testing.assert_array_equal(stack * 6000 + z * 2000 + y * 50 + x, pixels(database, split)[0])
+    assert {(int(a), int(b)) for a, b, _, _ in read_pixels(database.val)} == {(0, 2), (1, 1)}
+
+
+def test_a_database_without_pixels_is_refused_where_they_are_asked_for(tmp_path, pair):
+    database = make(pair, tmp_path / "db")
+    with h5py.File(database.val[0], "r+") as handle:
+        del handle["pixel"]
+    with pytest.raises(UserError, match="does not say from which pixel"):
+        read_pixels(database.val)
+
+
+def test_shards_hold_what_caffe_expects(tmp_path, pair):
+    database = make(pair, tmp_path / "db", shard_patches=250)
+    assert [shard["patches"] for shard in database.info["train"]["shards"]] == [200, 200, 200]
+    for shard in database.train:
+        with h5py.File(shard, "r") as handle:
+            assert handle["data"].shape == (200, 1, 32, 32) and handle["data"].dtype == np.float32
+            assert handle["label"].shape == (200,) and handle["label"].dtype == np.float32
+            assert set(handle["label"][:]) == {0, 1}
+    listed = (tmp_path / "db" / "train.txt").read_text().split()
+    assert listed == [str(shard) for shard in database.train] and all(os.path.isabs(path) for path in listed)
+
+
+def test_read_rows_in_any_order_with_repeats(tmp_path, pair):
+    database = make(pair, tmp_path / "db", train=3000, shard_patches=1100)
+    whole = [h5py.File(shard, "r") for shard in database.train]
+    data = np.concatenate([handle["data"][:] for handle in whole])
+    label = np.concatenate([handle["label"][:] for handle in whole])
+    for rows in ([2999, 0, 5, 5, 1500, 999, 1000], np.random.default_rng(0).integers(0, 3000, 5000), [],
+                 range(10, 2990)):
+        found_data, found_label = read_rows(database.train, rows)
+        index = np.asarray(list(rows), int)
+        np.testing.assert_array_equal(found_data, data[index])
+        np.testing.assert_array_equal(found_label, label[index])
+    for wrong in (-1, 3000):
+        with pytest.raises(IndexError):
+            read_rows(database.train, [0, wrong])
+
+
+def test_database_may_be_moved(tmp_path, pair):
+    make(pair, tmp_path / "db")
+    shutil.move(str(tmp_path / "db"), tmp_path / "elsewhere")
+    database = open_database(tmp_path / "elsewhere")
+    train, val = lists(database, tmp_path)
+    assert train.read_text() == f"{tmp_path}/elsewhere/train_000.h5\n"
+    assert val.read_text() == f"{tmp_path}/elsewhere/val_000.h5\n"
+    assert read_rows(database.train, [0])[0].shape == (1, 1, 32, 32)
+
+
+def test_incomplete_database_is_not_opened(tmp_path, pair):
+    database = make(pair, tmp_path / "db")
+    with pytest.raises(UserError, match="patches.json"):
+        open_database(tmp_path)
+    with open(database.val[0], "r+b") as stream:
+        stream.truncate(1000)
+    with pytest.raises(UserError, match="val_000.h5"):
+        open_database(tmp_path / "db")
+    database.val[0].unlink()
+    with pytest.raises(UserError, match="val_000.h5"):
+        open_database(tmp_path / "db")
+
+
+def test_list_for_caffe_refuses_a_path_with_a_space(tmp_path, pair):
+    with pytest.raises(UserError, match="space"):
+        lists(make(pair, tmp_path / "a b"), tmp_path)
+
+
+def test_description_holds_hashes_and_choices(tmp_path, pair):
+    info = make(pair, tmp_path / "db", seed=5).info
+    for kind in ("raw", "labels"):
+        content = Path(getattr(pair, kind)).read_bytes()
+        assert info["sources"][0][kind]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert info["seed"] == 5 and info["train"]["patches"] == 600 and info["centre"] == [16, 16]
+
+
+def test_caffe_reads_the_patches_in_this_order(tmp_path, pair):
+    caffe = pytest.importorskip("caffe")
+    database = make(pair, tmp_path / "db", shard_patches=250)
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "data" type: "HDF5Data" top: "data" top: "label" '
+        f'hdf5_data_param {{ source: "{lists(database, tmp_path)[0]}" batch_size: 150 }} }}')
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    seen = [net.forward() and (net.blobs["data"].data.copy(), net.blobs["label"].data.copy()) for _ in range(4)]
+    data, label = read_rows(database.train, range(600))
+    np.testing.assert_array_equal(np.concatenate([batch[0] for batch in seen]), data)
+    np.testing.assert_array_equal(np.concatenate([batch[1] for batch in seen]), label)
+
+
+def test_memory_grows_only_with_the_coordinates(tmp_path):
+    pair = saved(tmp_path, numbered((4, 300, 300)), membrane((4, 300, 300)))
+
+    def peak(train):
+        tracemalloc.start()
+        make(pair, tmp_path / str(train), train=train)
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    peak(10)        # imports
+    small, large = peak(16_000), peak(60_000)
+    assert large - small < (60_000 - 16_000) * 400        # a patch itself has 4096 bytes
+
+
+def test_full_disk_leaves_nothing_behind(tmp_path, pair, monkeypatch):
+    def full(*arguments):
+        raise OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')")
+
+    monkeypatch.setattr(patch_database.ShardWriter, "write", full)
+    check_refused(tmp_path, pair, "the disk is full")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_killed_process_leaves_no_database_and_the_next_one_clears_up(tmp_path):
+    pair = saved(tmp_path, numbered((4, 300, 300)), membrane((4, 300, 300)))
+    command = [sys.executable, "-m", "pycaffe_tools.patches", pair.raw, pair.labels, str(tmp_path / "db"),
+               "--labels-are", "membrane", "--train", "60000", "--val", "200"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not list(tmp_path.glob(".db.partial-*/train_000.h5")):
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "db").exists() and list(tmp_path.glob(".db.partial-*"))
+    make(pair, tmp_path / "db")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["db", "labels.tif", "raw.tif"]
