@@ -7,7 +7,9 @@
 =====================  =================================================================
 
 ``model.json`` holds the ``normalisation`` (``mean`` and ``std`` in the raw
-data's grey values; the network sees ``(grey - mean) / std``), ``patch_size``,
+data's grey values; the network sees ``(grey - mean) / std``; or ``by``:
+``"stack"`` where every volume is normalised by its own mean and deviation,
+with those of the ``stacks`` that it was trained on), ``patch_size``,
 ``pixel_size_nm`` (z, y, x; null where unknown), ``counts`` (features in each
 layer), ``threshold`` (on the probability of membrane), the SHA-256 of both
 files and ``provenance`` (how the model was made).
@@ -69,9 +71,36 @@ class Model:
         return self.directory / WEIGHTS
 
     @property
+    def normalised_by_stack(self) -> bool:
+        """Whether every volume is normalised by its own mean and standard deviation."""
+        return "by" in self.info["normalisation"]
+
+    @property
     def normalisation(self) -> Normalisation:
-        """Mean and standard deviation in the raw data's grey values."""
+        """Mean and standard deviation in the raw data's grey values.
+
+        Raises
+        ------
+        UserError : every volume is normalised by its own.
+        """
+        if self.normalised_by_stack:
+            raise UserError(f"{self.directory}: was trained with --normalise stack, so its mean and standard deviation are those "
+                            f"of each volume; use python -m pycaffe_tools.segment, or train on patches made with "
+                            f"--normalise all")
         return Normalisation(**self.info["normalisation"])
+
+    def normalisation_of_training_stack(self, sha256: str, dataset: Optional[str] = None) -> Optional[Normalisation]:
+        """The normalisation of a stack that the model was trained on, where each has its own; None for any other volume.
+
+        Parameters
+        ----------
+        sha256 : of the volume's file.
+        dataset : inside the file; None where it is not one that holds several.
+        """
+        for stack in self.info["normalisation"].get("stacks", ()):
+            if (stack["sha256"], stack["dataset"]) == (sha256, dataset):
+                return Normalisation(stack["mean"], stack["std"])
+        return None
 
     @property
     def patch_size(self) -> int:
@@ -131,7 +160,7 @@ def open_model(path: PathLike) -> Model:
     return Model(directory, info)
 
 
-def finish_model(directory: PathLike, *, name: str, normalisation: Mapping[str, float], patch_size: int,
+def finish_model(directory: PathLike, *, name: str, normalisation: Mapping[str, Any], patch_size: int,
                  pixel_size_nm: List[Optional[float]], counts: Mapping[str, int], threshold: float,
                  provenance: Mapping[str, Any], **more: Any) -> Model:
     """Write ``model.json`` beside a deploy prototxt and weights that are already there, which makes the model whole.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..base.errors import UserError
 from ..nets.model import Model
@@ -92,8 +92,14 @@ def check_same_normalisation(source: Model, database: Database) -> None:
     ------
     UserError : names both.
     """
-    if tuple(source.normalisation) != tuple(database.normalisation):
-        raise UserError(f"{database.directory}: its patches are normalised with mean and standard deviation "
-                        f"{database.normalisation.mean:.4g}, {database.normalisation.std:.4g}, but {source.directory} "
-                        f"was trained with {source.normalisation.mean:.4g}, {source.normalisation.std:.4g}; "
-                        f"use the database that the model was trained on")
+    ours, theirs = source.info["normalisation"], database.model_normalisation()
+    if ours != theirs:
+        raise UserError(f"{database.directory}: its patches are normalised with {_words(theirs)}, but {source.directory} was "
+                        f"trained with {_words(ours)}; use the database that the model was trained on")
+
+
+def _words(normalisation: Mapping[str, Any]) -> str:
+    if "by" in normalisation:
+        means = ", ".join(f"{stack['mean']:.4g}" for stack in normalisation["stacks"])
+        return f"the mean and standard deviation of each stack (means {means})"
+    return f"mean and standard deviation {normalisation['mean']:.4g}, {normalisation['std']:.4g}"

@@ -60,7 +60,7 @@ def warnings_of(volume: Volume, grey: Optional[GreyValues], model: Model) -> Lis
         if here and there and not 1 / (1 + PIXEL_SIZE_TOLERANCE) <= here / there <= 1 + PIXEL_SIZE_TOLERANCE:
             found.append(f"{volume.path}: its pixel size along {axis} is {here:g} nm, the model was trained at "
                          f"{there:g} nm; resample the volume, or train on data like it")
-    if grey is not None:
+    if grey is not None and not model.normalised_by_stack:
         mean, std = model.normalisation
         if abs(grey.mean - mean) > std:
             found.append(f"{volume.path}: its mean grey value is {grey.mean:.1f}, the model's training data had "

@@ -12,7 +12,7 @@ from .. import __version__, engines
 from ..base.errors import UserError
 from ..base.files import refuse_inputs
 from ..base.ranges import Pair, Region, slice_ranges
-from ..nets.model import Model
+from ..nets.model import Model, Normalisation
 from ..volumes.paths import check_kind, split_dataset
 from ..volumes.volume import Volume
 
@@ -75,8 +75,8 @@ def check_outputs(request: Request) -> None:
                         f"choose another name for one of them")
 
 
-def manifest_of(request: Request, volume: Volume, model: Model, slices: Sequence[int], region: Region, engine: str,
-                tile: Pair, threshold: float) -> Dict[str, Any]:
+def manifest_of(request: Request, volume: Volume, model: Model, normalisation: Normalisation, slices: Sequence[int],
+                region: Region, engine: str, tile: Pair, threshold: float) -> Dict[str, Any]:
     """A request with everything decided, as JSON: what two runs on one output are compared by."""
     base = Path(request.out).resolve().parent
     return {
@@ -84,7 +84,7 @@ def manifest_of(request: Request, volume: Volume, model: Model, slices: Sequence
                   "dtype": volume.dtype.name, "axes": request.axes, **_size_and_time(request.input)},
         "model": {"name": model.name, "deploy_sha256": model.info["files"]["deploy.prototxt"],
                   "weights_sha256": model.info["files"]["weights.caffemodel"],
-                  "normalisation": model.normalisation._asdict()},
+                  "normalisation": normalisation._asdict()},
         "options": {
             "slices": slice_ranges(slices), "crop": list(region), "mode": request.mode, "engine": engine,
             "tile": list(tile), "dtype": request.dtype,

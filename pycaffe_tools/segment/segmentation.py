@@ -32,6 +32,7 @@ from ..volumes.overlay import write_overlay
 from ..volumes.provenance import MASK, PROBABILITY, write_provenance
 from ..volumes.volume import Volume
 from .earlier import compare, earlier_run
+from .normalising import normalisation_of
 from .outputs import assemble, parts_path
 from .planning import Job, SegmentationPlan, default_limit, make_plan
 from .plausibility import sample_grey_values, warnings_of
@@ -80,6 +81,7 @@ class Segmentation:
         earlier = earlier_run(request, self.store)
         grey = sample_grey_values(self.volume, self.slices)
         self.warnings = warnings_of(self.volume, grey, self.model)
+        self.normalisation = normalisation_of(self.model, self.volume)
         workers = request.workers or cores()
         job = Job(self.volume.shape[1:], self.region.shape, len(self.slices), self.volume.dtype.itemsize,
                   4 + (request.dtype == "uint8") + 2 * bool(request.mask_out or request.overlay_out),
@@ -87,8 +89,8 @@ class Segmentation:
         tile = request.tile or (earlier.tile if earlier else None)
         self.plan: SegmentationPlan = make_plan(engine, self.graph, job, workers,
                                                 request.max_memory or default_limit(workers), tile)
-        self.manifest = manifest_of(request, self.volume, self.model, self.slices, self.region, engine, self.plan.tile,
-                                    self.threshold)
+        self.manifest = manifest_of(request, self.volume, self.model, self.normalisation, self.slices, self.region, engine,
+                                    self.plan.tile, self.threshold)
         self.complete, self.skipped = compare(earlier, self.manifest, request, self.store, self.slices, self.volume)
 
     def describe(self) -> List[str]:
@@ -210,7 +212,7 @@ class Segmentation:
         tiles = grid(self.region.shape, plan.tile)
         queue = SliceQueue(todo, self.volume.read, lambda grey: PaddedSlice(grey, self.region, around), tiles,
                            self.region.shape, finish, failed.__setitem__, slices_in_memory(plan.workers, len(tiles)))
-        mean, std = self.model.normalisation
+        mean, std = self.normalisation
         settings = Settings(plan.engine, str(self.model.deploy), str(self.model.weights), mean, std, plan.tile)
         already = len(tiles) * len(self.skipped)
         with Progress(len(tiles) * len(self.slices), "segmenting", already) as progress:
