@@ -113,7 +113,8 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
     with closing(Source(stack, coding, axes, ignore_slice_names, alignment.place)) as source:
         chosen, region = list(source.placement.raw_slices), source.placement.region
         scale = ScoreScale(source, chosen, full_scale)
-        histogram, counts, marked, excluded = ScoreHistogram(), Confusion(0, 0, 0, 0), 0, 0
+        histogram, counts, excluded = ScoreHistogram(), Confusion(0, 0, 0, 0), 0
+        marked = labelled = 0
         separated = ThresholdScores(thin_truth=thin_truth) if segments else None
         with Progress(len(chosen), "evaluating") as progress:
             for done, z in enumerate(chosen, 1):
@@ -121,12 +122,13 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
                 scores, counted, membrane = scale.scores(part, z), part.counted, part.classes == POSITIVE
                 histogram.add(scores[counted], membrane[counted])
                 counts = counts.plus(confusion(as_float(scores)[counted] >= threshold, membrane[counted]))
-                marked, excluded = marked + part.marked, excluded + int(counted.size - np.count_nonzero(counted))
+                excluded += int(counted.size - np.count_nonzero(counted))
+                marked, labelled = marked + part.marked, labelled + part.labelled
                 if separated is not None:
                     separated.add(as_float(scores), membrane, ~counted)
                 progress.update(done)
         if not force:
-            refuse_mostly_marked(source, marked, int(sum(counts)))
+            refuse_mostly_marked(source, marked, labelled)
         auc = histogram.auc()
         doubts = alignment.warnings + source.doubts() + _worse_than_chance(auc, source)
         whole = region.shape == source.labels.volume.shape[1:] and crop is None

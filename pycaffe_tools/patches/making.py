@@ -170,7 +170,7 @@ def _count(sources: Sequence[Source], split: Sequence[Dict[str, List[int]]],
                             f"choose fewer or more of them")
     with Progress(total, "counting") as progress:
         for stack, (source, chosen) in enumerate(zip(sources, split)):
-            marked = pixels = 0
+            marked = labelled = 0
             for name in SPLITS:
                 for z in chosen[name]:
                     part = source.read(z)
@@ -182,11 +182,11 @@ def _count(sources: Sequence[Source], split: Sequence[Dict[str, List[int]]],
                         greys.all.add(one)
                     if len(sources) > 1:
                         greys.stacks[stack].add_contrast(part.grey, part.classes == POSITIVE, part.classes == NEGATIVE)
-                    marked, pixels = marked + count.marked, pixels + count.positive + count.negative
+                    marked, labelled = marked + part.marked, labelled + part.labelled
                     done += 1
                     progress.update(done)
             if not force:
-                refuse_mostly_marked(source, marked, pixels)
+                refuse_mostly_marked(source, marked, labelled)
     return greys, counted
 
 
@@ -284,7 +284,7 @@ def _write_split(folder: Path, out: Path, name: str, slices: Sequence[_Slice], w
             raise _disk_full(out) from error
         raise
     (folder / f"{name}.txt").write_text("".join(f"{out / file}\n" for file in shards.files), encoding="utf-8")
-    positive, negative, excluded, _ = (sum(column) for column in zip(*(part.pixels for part in slices)))
+    positive, negative, excluded = (sum(column) for column in zip(*(part.pixels for part in slices)))
     return {"patches": wanted, "positive": half, "negative": half,
             "shards": [{"file": file, "patches": rows, "bytes": (folder / file).stat().st_size}
                        for file, rows in zip(shards.files, shards.rows)],

@@ -17,18 +17,17 @@ from .sources import EXCLUDED, POSITIVE, LabelledSlice
 
 
 class SliceCount(NamedTuple):
-    """Pixels of each class in one slice; ``marked`` is what the label file marks, before outlines, exclusion aside."""
+    """Pixels of each class in one slice."""
 
     positive: int
     negative: int
     excluded: int
-    marked: int
 
 
 def count_slice(part: LabelledSlice) -> SliceCount:
     """Count the classes of a slice."""
     positive, excluded = (int(np.count_nonzero(part.classes == kind)) for kind in (POSITIVE, EXCLUDED))
-    return SliceCount(positive, part.classes.size - positive - excluded, excluded, part.marked)
+    return SliceCount(positive, part.classes.size - positive - excluded, excluded)
 
 
 def draw(rng: np.random.Generator, counts: Sequence[int], wanted: int) -> List[np.ndarray]:

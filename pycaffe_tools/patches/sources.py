@@ -58,7 +58,9 @@ class LabelledSlice(NamedTuple):
     classes: np.ndarray
     """int8 of the same shape: POSITIVE, NEGATIVE or EXCLUDED."""
     marked: int
-    """Pixels that the label file marks, before outlines; excluded ones do not count."""
+    """Pixels of the whole labelled slice that the label file marks, before outlines; excluded ones do not count."""
+    labelled: int
+    """Pixels of the whole labelled slice that are not excluded."""
 
     @property
     def counted(self) -> np.ndarray:
@@ -163,13 +165,13 @@ class Source:
         if self.exclude is not None:
             excluded = _either(excluded, self.exclude.read(z) != 0)
         classes = membrane.astype(np.int8)
-        marked = labels.marked
+        marked, labelled = labels.marked, classes.size
         if excluded is not None:
             classes[excluded] = EXCLUDED
-            marked = marked & ~excluded
+            marked, labelled = marked & ~excluded, int(np.count_nonzero(~excluded))
         part = self.placement.region.slices
         grey = self.raw.read(self.placement.raw_slices[z])
-        found = LabelledSlice(grey, np.ascontiguousarray(classes[part]), int(np.count_nonzero(marked[part])))
+        found = LabelledSlice(grey, np.ascontiguousarray(classes[part]), int(np.count_nonzero(marked)), labelled)
         if grey.dtype.kind == "f" and not np.isfinite(grey[found.counted]).all():
             raise UserError(f"{self.raw.path}: slice {z} holds NaN or infinite values; replace them, mark them in a mask "
                             f"for --exclude, or leave the slice out with --slices")
@@ -190,18 +192,18 @@ class Source:
                 "pixel_size_nm": self.raw.pixel_size.as_list()}
 
 
-def refuse_mostly_marked(source: Source, marked: int, counted: int) -> None:
+def refuse_mostly_marked(source: Source, marked: int, labelled: int) -> None:
     """Refuse labels that mark more than half of the pixels, as inverted ones do.
 
     Parameters
     ----------
-    marked, counted : pixels that the label file marks, and all that count, in the slices that are used.
+    marked, labelled : sums over the slices that are used, see :class:`LabelledSlice`.
     """
-    if 2 * marked <= counted:
+    if 2 * marked <= labelled:
         return
     value, other = source.labels.coding.recorded_value, source.labels.opposite()
     advice = f"try --membrane-value {other:g}, or pass --force" if other is not None else "check it, or pass --force"
-    raise UserError(f"{source.stack.labels}: {100 * marked / counted:.0f} % of the pixels are marked, which hints at a "
+    raise UserError(f"{source.stack.labels}: {100 * marked / labelled:.0f} % of the pixels are marked, which hints at a "
                     f"wrong --membrane-value {value}; {advice} if it is right")
 
 

@@ -73,7 +73,6 @@ def test_labels_may_mark_membrane_with_0(tmp_path, membrane, probability, labels
     inverted = write(tmp_path / "inverted.tif", (~membrane).astype(np.uint8) * 255)
     p = write(tmp_path / "p.tif", probability)
     assert evaluate(p, inverted, membrane_value=0) == evaluate(p, labels)
-    assert evaluate(p, inverted).auc == pytest.approx(1 - evaluate(p, labels).auc)
 
 
 def test_excluded_pixels_and_other_slices_do_not_count(tmp_path, membrane, probability, labels):
@@ -222,7 +221,7 @@ def test_axes_that_files_of_few_slices_leave_open(tmp_path, membrane, probabilit
 
 def test_the_outline_of_a_mitochondrion_goes_on_beyond_a_crop(tmp_path):
     """The crop's edge is no outline: the labels around it are known."""
-    labels = np.zeros((1, 40, 40), np.uint8)
+    labels = np.zeros((1, 60, 60), np.uint8)
     labels[0, 5:35, 5:35] = 255
     map_of_crop = write(tmp_path / "p.tif", np.zeros((1, 20, 20), np.float32))
     found = evaluate(map_of_crop, write(tmp_path / "m.tif", labels), labels_are="mitochondria", rim=3, crop="10:30,10:30")
