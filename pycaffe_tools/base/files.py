@@ -15,7 +15,7 @@ import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Optional, Union
+from typing import Any, Dict, Iterable, Iterator, Optional, Union
 
 from .errors import UserError
 
@@ -182,6 +182,19 @@ def read_json(path: PathLike) -> Any:
         raise UserError(f"{path}: there is no such file; check the path") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not valid JSON ({error}); write it again") from None
+
+
+def read_json_object(path: PathLike) -> Dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises
+    ------
+    UserError : missing, not JSON, or something else than an object.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds {type(content).__name__} where a JSON object is expected; write it again")
+    return content
 
 
 def _flush(path: Path) -> None:

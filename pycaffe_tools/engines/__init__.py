@@ -81,7 +81,8 @@ def create(name: str, graph: NetGraph, weights: Weights, tile: Pair, threads: in
         raise UserError(f"engine {name}: the package {package} is not installed here; "
                         + ("run `make env` and use .caffe/bin/python" if package == "caffe"
                            else "run `pip install onnx onnxruntime`"))
-    return _module(name).create(graph, weights, tile, threads)
+    engine: Engine = _module(name).create(graph, weights, tile, threads)
+    return engine
 
 
 def predicted_bytes(name: str, graph: NetGraph, tile: Pair, threads: int = 1) -> int:
@@ -90,7 +91,7 @@ def predicted_bytes(name: str, graph: NetGraph, tile: Pair, threads: int = 1) ->
     A measured constant (the interpreter and its libraries) plus what the net's
     maps and buffers take by count; an upper estimate, not a bound proved.
     """
-    return _module(name).predicted_bytes(graph, tile, threads)
+    return int(_module(name).predicted_bytes(graph, tile, threads))
 
 
 def best_tile(name: str, graph: NetGraph, max_bytes: int) -> Pair:

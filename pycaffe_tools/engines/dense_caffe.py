@@ -34,7 +34,7 @@ class CaffeEngine(Engine):
         self._net.forward()
         before, after = self.halo
         rows, columns = (length - before - after for length in grey.shape)
-        return self._net.blobs[OUTPUT].data[0, 0, :rows, :columns].copy()
+        return np.array(self._net.blobs[OUTPUT].data[0, 0, :rows, :columns])
 
 
 def rounded_tile(stride: Pair, tile: Pair) -> Pair:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Optional
+from typing import Any, Dict, Optional
 
 import numpy as np
 
@@ -45,12 +45,12 @@ class OnnxEngine(Engine):
     def predict(self, grey: np.ndarray) -> np.ndarray:
         filled = np.zeros((1, 1) + self._shape, np.float32)
         filled[0, 0, :grey.shape[0], :grey.shape[1]] = grey
-        result = self._session.run(None, {"grey": filled})[0][0, 0]
+        result: np.ndarray = self._session.run(None, {"grey": filled})[0][0, 0]
         before, after = self.halo
         return result[:grey.shape[0] - before - after, :grey.shape[1] - before - after]
 
 
-def make_session(model: object, threads: int, sizes: Dict[str, int]) -> object:
+def make_session(model: Any, threads: int, sizes: Dict[str, int]) -> Any:
     """A session on the processor.
 
     Parameters

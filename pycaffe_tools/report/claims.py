@@ -37,7 +37,7 @@ class Figure(NamedTuple):
     name: str
     value: float
     uncertainty: float
-    count: int = 1
+    samples: int = 1
     """Seeds, or other repetitions, that it comes from."""
 
 
@@ -63,8 +63,8 @@ class Claim(NamedTuple):
 
     def as_dict(self) -> Dict[str, Any]:
         """For ``claims.json``."""
-        figures = [{**figure._asdict(), "value": round(figure.value, 4), "uncertainty": round(figure.uncertainty, 4)}
-                   for figure in self.figures]
+        figures = [{"name": figure.name, "value": round(figure.value, 4), "uncertainty": round(figure.uncertainty, 4),
+                    "count": figure.samples} for figure in self.figures]
         paper = {name: round(value, 4) for name, value in self.paper.items()}
         return {**self._asdict(), "figures": figures, "paper": paper}
 

@@ -153,7 +153,7 @@ def _run_facts(results: Results) -> List[str]:
     machine, nodes = results.machine, list(results.nodes.values())
     sessions = machine["sessions"]
     wall = sum(session.get("seconds", 0) for session in sessions)
-    versions = next((node["result"]["versions"] for node in nodes if node["kind"] == "model"), {})
+    versions: Dict[str, str] = next((node["result"]["versions"] for node in nodes if node["kind"] == "model"), {})
     commits = sorted({node["code"]["commit"] for node in nodes if node["code"]["commit"]})
     facts = [
         f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory_gigabytes']} GB, "

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.files import PathLike, read_json
+from ..base.files import PathLike, read_json_object
 from ..nets import paper as networks
 from ..reproduce.plan import same_commands
 from ..train.correctness import unpacked
@@ -94,7 +94,8 @@ class Results:
         """Parameters, memory and multiply-accumulates of any model of the network."""
         for node in self.nodes.values():
             if node["kind"] == "model" and node["network"] == network and "parameters" in node["result"]:
-                return node["result"]
+                result: Dict[str, Any] = node["result"]
+                return result
         return None
 
     def scores(self, run: str) -> Optional[Dict[str, Any]]:
@@ -124,7 +125,7 @@ _RESULT_KEYS = {"model": ("validation", "counts", "parameters", "memory_bytes", 
 
 
 def _log(path: Path, *needed: str) -> Dict[str, Any]:
-    content = read_json(path)
+    content = read_json_object(path)
     _require(path, content, *needed)
     return content
 

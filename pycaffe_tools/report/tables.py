@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from statistics import mean, stdev
-from typing import List, Mapping, NamedTuple, Optional, Sequence
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..nets import paper as networks
 from .results import CRITERIA, Results
@@ -87,10 +87,11 @@ def table_2_accuracy(results: Results) -> Table:
     for net in results.nets:
         paper = networks.TABLE_2[net]
         if net == "N":
-            after, before = [trained, {}, {}], [{}, {}, {}]
+            after: List[Dict[int, float]] = [trained, {}, {}]
+            before: List[Dict[int, float]] = [{}, {}, {}]
         else:
-            after, before = ([results.accuracies(net, criterion, before=before) for criterion in CRITERIA[:3]]
-                             for before in (False, True))
+            after, before = ([results.accuracies(net, criterion, before=early) for criterion in CRITERIA[:3]]
+                             for early in (False, True))
         lost = {seed: trained[seed] - value for seed, value in after[0].items() if seed in trained and net != "N"}
         loss, apoz, l1 = map(with_spread, after)
         rows.append([net, loss, f"{paper.accuracy_loss:.2f}", with_spread(lost), apoz, l1, f"{paper.accuracy_sparsity:.2f}",
@@ -109,12 +110,12 @@ def table_2_cost(results: Results) -> Table:
     for net in results.nets:
         paper, size, time = networks.TABLE_2[net], results.model_size(net), results.time(net)
         pruned = 100 * (1 - size["parameters"] / full["parameters"]) if size and full else None
-        rows.append([net, _number(time and time["patch"]["seconds"], ",.0f"),
-                     _number(time and time["dense"]["seconds"], ".1f"), f"{paper.seconds:.1f}",
+        rows.append([net, _number(time["patch"]["seconds"] if time else None, ",.0f"),
+                     _number(time["dense"]["seconds"] if time else None, ".1f"), f"{paper.seconds:.1f}",
                      _number(pruned, ".1f"), f"{paper.pruned_percent:.1f}",
-                     _number(size and size["memory_bytes"] / 1024, ".1f"), str(paper.memory_kilobytes),
-                     _number(size and size["multiply_accumulates"] / 1e6, ".2f"),
-                     _number(size and size["parameters"], ",d")])
+                     _number(size["memory_bytes"] / 1024 if size else None, ".1f"), str(paper.memory_kilobytes),
+                     _number(size["multiply_accumulates"] / 1e6 if size else None, ".2f"),
+                     _number(size["parameters"] if size else None, ",d")])
     return Table("table2-cost",
                  "Table 2, time for one slice of 3069 x 2301 pixels in seconds on one core of this machine's processor, "
                  "and size",
@@ -181,8 +182,8 @@ def table_definitions(results: Results) -> Table:
         if definition and (model or dark):
             trained = with_spread(results.accuracies("N", None)) if name == "main" else \
                 with_spread({1: 100 * model["validation"]["accuracy"]} if model else {})
-            rows.append([definition["text"], trained, _number(dark and 100 * dark["accuracy"], ".2f"),
-                         _number(dark and dark["auc"], ".4f")])
+            rows.append([definition["text"], trained, _number(100 * dark["accuracy"] if dark else None, ".2f"),
+                         _number(dark["auc"] if dark else None, ".4f")])
     return Table("definitions", "Accuracy of N and of the darkness baseline (best threshold on the smoothed grey value of "
                  "the centre pixel, chosen on training patches) in percent",
                  ["definition", "A of N", "A of darkness", "AUC of darkness"], rows)

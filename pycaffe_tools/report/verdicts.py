@@ -27,8 +27,8 @@ def judge_claims(results: Results) -> List[Claim]:
     for reading, title in (("apoz", "APoZ"), ("l1", "L1")):
         found += [claims.is_competitive(by["loss"], by[reading], title),
                   claims.is_better(smallest["loss"], smallest[reading], title)]
-    times = {net: results.time(net) for net in ("N", SMALLEST)}
-    if all(times.values()):
+    times = {net: time for net in ("N", SMALLEST) for time in [results.time(net)] if time}
+    if len(times) == 2:
         for how in ("patch", "dense"):
             pair = [(times[net][how]["seconds"], times[net][how]["longest"]) for net in ("N", SMALLEST)]
             found.append(claims.is_faster(pair[0], pair[1], times["N"][how]["repetitions"], dense=how == "dense"))
@@ -91,7 +91,7 @@ def _reason(claim: Claim, results: Results) -> Optional[str]:
 
 def _verdict(claim: Claim, results: Results) -> Verdict:
     numbers = "; ".join(f"{figure.name} {figure.value:.2f} ± {figure.uncertainty:.2f}"
-                        + (f" ({figure.count})" if figure.count > 1 else "") for figure in claim.figures)
+                        + (f" ({figure.samples})" if figure.samples > 1 else "") for figure in claim.figures)
     details = [f"Rule: {claim.rule}.", f"Numbers: {numbers or 'not run'}."]
     if claim.paper:
         details.append("In the paper: " + "; ".join(f"{name} {value:.2f}" for name, value in claim.paper.items()) + ".")

@@ -64,7 +64,7 @@ def table(outcome: Outcome) -> List[str]:
               help="Gets DATASET/logs: what the report is made from.")
 @click.option("--stage", type=click.Choice(STAGES), default=STAGES[-1], help="Stop after this one.")
 @click.option("--processes", type=click.IntRange(1), default=2, help="Runs at once, one core each.")
-@click.option("--redo", is_flag=True, help="Make anew what was made by other commands.")
+@click.option("--redo", is_flag=True, help="Run again what was made by other commands.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with estimated times, and stop.")
 def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: str, processes: int, redo: bool,
         dry_run: bool) -> int:

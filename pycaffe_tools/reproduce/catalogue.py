@@ -155,14 +155,20 @@ _SMALL = Scale(60_000, 12_000, 1_000, 400, 0.0005, 1, 8, 128, ALL, (1, 2, 3), ("
 _FULL_EPFL = _FULL._replace(seeds=(1,), folds=(4,))
 _MAIN = Scale(paper.PAPER_PATCHES, 40_000, 10_000, 3_333, None, 5, 20, 128, ALL, (1, 2, 3, 4, 5), ("N6", "N7"), True,
               folds=(0, 1, 2, 3, 4), curve=(30_000, 1_000, 3_000))
-_SECOND = dict(nets=("N6", "N7"), seeds=(1,), controls=())
+
+
+def _second(scale: Scale) -> Scale:
+    """The same for a second data set: fewer networks, one seed, no controls."""
+    return scale._replace(nets=("N6", "N7"), seeds=(1,), controls=())
+
+
 _TINY = Scale(256, 64, 2, 1, 0.0005, 1, 1, 16, ("N7",), (1,), ("N7",), False, (),
               ("--patches", "64", "--dense-tile", "32", "--repetitions", "1"))
 SCALES: Dict[str, Dict[str, Scale]] = {
-    "full": {"epfl": _FULL_EPFL, "epfl-hard": _FULL_EPFL, "vnc": _FULL._replace(**_SECOND), "synthetic": _FULL},
+    "full": {"epfl": _FULL_EPFL, "epfl-hard": _FULL_EPFL, "vnc": _second(_FULL), "synthetic": _FULL},
     "main": {"epfl": _MAIN, "epfl-hard": _MAIN._replace(curve=()),
              "vnc": _MAIN._replace(seeds=(1, 2, 3), folds=(0, 1, 2), curve=())},
-    "small": {"epfl": _SMALL, "epfl-hard": _SMALL, "synthetic": _SMALL, "vnc": _SMALL._replace(**_SECOND)},
+    "small": {"epfl": _SMALL, "epfl-hard": _SMALL, "synthetic": _SMALL, "vnc": _second(_SMALL)},
     # For the tests of this package: what it computes means nothing.
     "tiny": dict.fromkeys(DATA_SETS, _TINY),
 }

@@ -13,7 +13,7 @@ Below ``results/<data set>/logs``:
 ===========================  ==================================================================
 
 Paths are written with the plan's placeholders, so no log names a folder of the
-machine.  Files are written anew only with other content.
+machine.  Files are written again only if their content changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any, Callable, Dict, Mapping, Sequence
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.files import PathLike, read_json, write_text
+from ..base.files import PathLike, read_json_object, write_text
 from ..base.machine import processor
 from ..nets.netgraph import read_net
 from ..volumes.opening import open_volume
@@ -44,6 +44,7 @@ def logs(results: PathLike) -> Path:
 def collect(node: Node, store: RunStore, results: PathLike) -> None:
     """Write what the report needs of a node that is done."""
     record = store.record(node.name)
+    assert record is not None, "only what is done is collected"
     content = {"name": node.name, "stage": node.stage, "kind": node.kind, **node.facts, "commands": record["commands"],
                "seconds": record["seconds"], "processes": record["processes"], "code": record["code"],
                "output_sha256": record["sha256"], "result": _RESULTS[node.kind](node, store, logs(results))}
@@ -69,7 +70,7 @@ def collect_plan(nodes: Sequence[Node], store: RunStore, results: PathLike) -> N
 def refuse_another_scale(results: PathLike, scale: str) -> None:
     """Raise :class:`UserError` if the results hold those of another scale: two do not belong into one report."""
     path = logs(results) / "plan.json"
-    held = read_json(path)["scale"]["name"] if path.is_file() else scale
+    held = read_json_object(path)["scale"]["name"] if path.is_file() else scale
     if held != scale:
         raise UserError(f"{results}: holds the results of scale {held}; choose another folder with --results, or remove "
                         f"this one")
@@ -91,7 +92,7 @@ def _memory_gigabytes() -> int:
 # -- one function a kind of node -------------------------------------------------------------------------------
 
 def _database(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
-    info = read_json(store.path(node.output))
+    info = read_json_object(store.path(node.output))
     for source in info["sources"]:
         for key in ("raw", "labels", "add_labels", "exclude"):
             if source[key]:
@@ -102,12 +103,12 @@ def _database(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
 
 
 def _as_written(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
-    return read_json(store.path(node.output))
+    return read_json_object(store.path(node.output))
 
 
 def _model(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
     directory = store.path(node.name)
-    info = read_json(directory / "model.json")
+    info = read_json_object(directory / "model.json")
     net = read_net(directory / "deploy.prototxt")
     if (directory / "train.csv").is_file():
         _write(folder / "training" / f"{node.name}.csv", (directory / "train.csv").read_text(encoding="utf-8"))
@@ -117,14 +118,14 @@ def _model(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
               "weights_bytes": (directory / "weights.caffemodel").stat().st_size,
               "versions": info["provenance"]["versions"]}
     if (directory / "pruning.json").is_file():
-        pruning = read_json(directory / "pruning.json")
+        pruning = read_json_object(directory / "pruning.json")
         result["masked_slim_difference"] = pruning["masked_slim_difference"]
         _write_orderings(folder / "orderings" / f"{node.name}.json", pruning, pruning["layers"])
     return result
 
 
 def _orderings(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
-    layers = [read_json(path) for path in sorted(store.path(node.name).glob("*.json"))]
+    layers = [read_json_object(path) for path in sorted(store.path(node.name).glob("*.json"))]
     _write_orderings(folder / "orderings" / f"{node.name}.json", layers[0], layers)
     return {"layers": [layer["layer"] for layer in layers]}
 
@@ -147,7 +148,7 @@ def _write_orderings(path: Path, common: Mapping[str, Any], layers: Sequence[Map
 
 
 def _segmentation(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
-    scores = read_json(store.path(node.output))
+    scores = read_json_object(store.path(node.output))
     for key in ("probability", "labels", "exclude", "add_labels"):
         if scores.get(key):
             scores[key] = Path(scores[key]).name

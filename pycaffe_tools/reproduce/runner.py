@@ -96,7 +96,7 @@ class Runner:
     store : an entered :class:`RunStore`.
     results : folder that gets what the report needs.
     processes : nodes at once.
-    redo : make nodes anew that were made by other commands.
+    redo : run nodes again that were made by other commands.
     whole : the whole plan, for the results; ``nodes`` by default.
     say : called with lines for the user.
     """
@@ -108,7 +108,7 @@ class Runner:
         self.say = say or (lambda line: click.echo(line, err=True))
         self.done: Set[str] = set()
         for node in self.nodes:
-            # What depends on something that is made anew is made anew.
+            # What depends on something that is run again is run again.
             if all(need in self.done for need in node.needs) and store.is_done(node, redo):
                 self.done.add(node.name)
         self.skipped = [node.name for node in self.nodes if node.name in self.done]

@@ -72,7 +72,7 @@ class RunStore:
     @property
     def lock_number(self) -> int:
         """File descriptor of the lock: children hold it too, so that none of them can outlive it."""
-        return self._lock.fileno()
+        return int(self._lock.fileno())
 
     def path(self, relative: str) -> Path:
         """Where something of the store lies."""
@@ -96,7 +96,7 @@ class RunStore:
 
         Raises
         ------
-        UserError : it was run with other commands, and ``redo`` does not say that it is to be made anew.
+        UserError : it was run with other commands, and ``redo`` was not given.
         """
         record = self.record(node.name)
         if record is None or not self.path(node.output).is_file():
@@ -105,8 +105,8 @@ class RunStore:
             if redo:
                 return False
             raise UserError(f"{self.root}: {node.name} was made there by other commands "
-                            f"({_first_difference(record['commands'], node.commands)}); choose another store, or say "
-                            f"--redo to make it and what depends on it anew")
+                            f"({_first_difference(record['commands'], node.commands)}); choose another store, or pass "
+                            f"--redo to run it and what depends on it again")
         return (record["sha256"] == sha256(self.path(node.output)) and self._is_whole(node)
                 and self._is_of_these_stacks(node, redo) and all(self._hash(need) == digest for need, digest in record["needs"].items()))
 
@@ -135,7 +135,7 @@ class RunStore:
                     if redo:
                         return False
                     raise UserError(f"{stack}: is not the stack that the patches in {self.root} were made from; choose "
-                                    f"another store with --runs, or say --redo to make everything anew")
+                                    f"another store with --runs, or pass --redo to run everything again")
         return True
 
     def forget(self, node: Node) -> None:

@@ -105,7 +105,7 @@ def test_one_seed_borrows_the_spread_of_the_nearest_network():
     several = differences({"N1": N, "N6": N, "N7": N},
                           {"N1": seeds(92.9), "N6": around(92.8, 0.1), "N7": around(85.0, 8.0)})
     assert [figure.uncertainty for figure in several] == pytest.approx([0.1, 0.1, 8.0], rel=0.02)
-    assert [figure.count for figure in several] == [1, 3, 3]
+    assert [figure.samples for figure in several] == [1, 3, 3]
 
 
 def test_a_verdict_that_depends_on_the_borrowed_spread_says_so():
