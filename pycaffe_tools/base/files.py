@@ -177,9 +177,13 @@ def read_json(path: PathLike) -> Any:
     UserError : missing, or not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; check the path") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, not a file; check the path") from None
+    except RecursionError:
+        raise UserError(f"{path}: is not valid JSON (nested without end); write it again") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not valid JSON ({error}); write it again") from None
 
@@ -195,6 +199,10 @@ def read_json_object(path: PathLike) -> Dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds {type(content).__name__} where a JSON object is expected; write it again")
     return content
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def _flush(path: Path) -> None:

@@ -69,7 +69,7 @@ def make_session(model: Any, threads: int, sizes: Dict[str, int]) -> Any:
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     for name, size in sizes.items():
         options.add_free_dimension_override_by_name(name, size)
-    return onnxruntime.InferenceSession(model.SerializeToString(), options,  # type: ignore[attr-defined]
+    return onnxruntime.InferenceSession(model.SerializeToString(), options,
                                         providers=["CPUExecutionProvider"])
 
 

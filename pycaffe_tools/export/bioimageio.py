@@ -1,8 +1,8 @@
 """A trained network as a bioimage.io model package, for the programs that read those.
 
 The package is a zip file with the exact dense net in ONNX, ``rdf.yaml`` that
-describes it (bioimage.io model description 0.5), and an input with its output
-by which every program can see whether it computes the same.
+describes it (bioimage.io model description 0.5), and an input with its output,
+with which every program can check whether it computes the same.
 
 The net inside mirrors its input at the border, so that output and input are of
 one size; the halo of 16 pixels that the description states is what a program
@@ -69,7 +69,8 @@ def description(model: Model) -> Dict[str, Any]:
     pixels = model.pixel_size_nm[1:]
 
     def space(axis: str, number: int, **more: Any) -> Dict[str, Any]:
-        known = {} if pixels[number] is None else {"unit": "nanometer", "scale": float(pixels[number])}
+        size = pixels[number]
+        known = {} if size is None else {"unit": "nanometer", "scale": float(size)}
         return {"type": "space", "id": axis, **known, **more}
 
     def reference(axis: str) -> Dict[str, Any]:

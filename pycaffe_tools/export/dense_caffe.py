@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
-from ..base.errors import UserError
+from ..base.errors import UserError, naming
 from ..base.files import PathLike, atomic_directory
 from ..dense_plan.caffe_printer import OUTPUT, dense_net, dense_weights
 from ..dense_plan.kernels import kernels
@@ -49,14 +49,14 @@ def write_dense(deploy: PathLike, weights: PathLike, directory: PathLike, tile: 
     """
     graph = read_net(deploy)
     blobs = read_weights(weights)
-    check_weights(graph, blobs, str(weights))
-    plan = make_plan(graph)
+    with naming(deploy):
+        check_weights(graph, blobs, str(weights))
+        plan, added = make_plan(graph), note(graph)
+        before, after = halo(graph)
     tile = tile or best_tile("caffe", graph, max_bytes)
     if rounded_tile(plan.first_stride, tile) != tuple(tile):
         raise UserError(f"--tile {tile[0]}x{tile[1]}: must be a multiple of the first pooling's stride, "
                         "{}x{}; take {}x{}".format(*plan.first_stride, *rounded_tile(plan.first_stride, tile)))
-    before, after = halo(graph)
-    added = note(graph)
     net = dense_net(plan, tile)
     with atomic_directory(directory, force) as folder:
         write_net(folder / PROTOTXT, net, comment=(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from .. import engines
-from ..base.errors import UserError
+from ..base.errors import UserError, naming
 from ..base.files import PathLike, atomic_file, refuse_existing, require_ending
 from ..dense_plan.kernels import kernels
 from ..dense_plan.onnx_printer import dense_model
@@ -22,6 +22,7 @@ from ..engines import engine
 from ..nets import paper
 from ..nets.classifier import note
 from ..nets.model import Model, open_model
+from ..nets.runtime import check_weights
 from .onnx_patch import patch_model
 
 TOLERANCE = 1e-5
@@ -62,16 +63,17 @@ def onnx_of(model: Model, dense: bool, mirrored: bool = False) -> Any:
     """
     _needs_onnx()
     graph, weights = model.net(), model.load_weights()
-    rim = engine.halo(graph)
-    if dense:
-        made = dense_model(make_plan(graph), kernels(graph, weights), model.name, rim if mirrored else None)
-    else:
-        made = patch_model(graph, weights, model.name)
+    with naming(model.deploy):
+        check_weights(graph, weights, str(model.weights))
+        rim, added = engine.halo(graph), note(graph)
+        if dense:
+            made = dense_model(make_plan(graph), kernels(graph, weights), model.name, rim if mirrored else None)
+        else:
+            made = patch_model(graph, weights, model.name)
     facts = {"normalisation_mean": model.normalisation.mean, "normalisation_std": model.normalisation.std,
              "input": "(grey - mean) / std, float32", "patch_size": model.patch_size,
              "halo_before_after": [0, 0] if mirrored else list(rim), "pixel_size_nm_zyx": list(model.pixel_size_nm),
              "threshold": model.threshold}
-    added = note(graph)
     if added:
         facts["softmax"] = added
     for key, value in facts.items():
@@ -135,7 +137,8 @@ def export(directory: PathLike, out: PathLike, dense: bool = False, force: bool 
 def run_model(made: Any, data: np.ndarray) -> np.ndarray:
     """First output of a ModelProto with one input, in ONNX Runtime on the processor."""
     from ..engines.dense_onnx import make_session
-    return make_session(made, 1, {}).run(None, {made.graph.input[0].name: data})[0]
+    output: np.ndarray = make_session(made, 1, {}).run(None, {made.graph.input[0].name: data})[0]
+    return output
 
 
 def _patch_by_patch(made: Any, grey: np.ndarray, side: int) -> np.ndarray:

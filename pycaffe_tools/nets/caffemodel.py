@@ -91,9 +91,10 @@ def _array(blob: Any, layer_type: str, number: int) -> np.ndarray:
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
     if min(shape, default=1) < 0 or product(shape) != array.size:
         raise UserError(f"blob {number} states the shape {shape} but holds {array.size} numbers")
+    shaped: np.ndarray = array.reshape(shape)
     if blob.HasField("shape"):
-        return array.reshape(shape)
-    legacy = array.reshape(shape)
+        return shaped
+    legacy = shaped
     if number == 0 and layer_type in ("Convolution", "Deconvolution"):
         return legacy
     if number == 0 and layer_type == "InnerProduct":

@@ -18,11 +18,12 @@ files and ``provenance`` (how the model was made).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from ..base.errors import UserError
+from ..base.fields import Fields, shown
 from ..base.files import PathLike, read_json, sha256, write_json
 from .caffemodel import read_weights
 from .netgraph import NetGraph, read_net
@@ -39,7 +40,12 @@ class Normalisation(NamedTuple):
 
     def apply(self, grey: np.ndarray) -> np.ndarray:
         """Network input of raw grey values: float32 of the same shape."""
-        return (grey.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
+        normalised: np.ndarray = (grey.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
+        return normalised
+
+
+def _normalisation(fields: Fields) -> Normalisation:
+    return Normalisation(fields.number("mean"), fields.number("std", above=0.0))
 
 
 class Model:
@@ -49,16 +55,41 @@ class Model:
     ----------
     directory : the folder.
     info : the content of ``model.json``.
+    name : the network's name.
+    patch_size : side of a patch in pixels.
+    pixel_size_nm : pixel size (z, y, x) of the training data in nanometres, None where unknown.
+    counts : features in each prunable layer.
+    threshold : probability of membrane from which a pixel counts as membrane.
+    files : SHA-256 of the prototxt and of the caffemodel.
+
+    Raises
+    ------
+    UserError : ``info`` is not what a ``model.json`` holds; names the field.
     """
 
     def __init__(self, directory: Path, info: Dict[str, Any]):
         self.directory = directory
         self.info = info
-
-    @property
-    def name(self) -> str:
-        """The network's name."""
-        return self.info["name"]
+        fields = Fields(info, directory / INFO)
+        if fields.whole("format") != FORMAT:
+            raise UserError(f"{directory / INFO}: is of format {shown(info['format'])}, and this program reads format "
+                            f"{FORMAT}; make the model again")
+        self.name = fields.text("name")
+        grey = fields.fields("normalisation")
+        self._normalisation = None if grey.has("by") else _normalisation(grey)
+        self._stacks: Dict[Tuple[str, Optional[str]], Normalisation] = {}
+        if grey.has("by"):
+            grey.one_of("by", ["stack"])
+            for stack in grey.objects("stacks"):
+                place = (stack.text("sha256"), stack.text("dataset") if stack.has("dataset") else None)
+                self._stacks[place] = _normalisation(stack)
+        self.patch_size = fields.whole("patch_size", 1)
+        self.pixel_size_nm = fields.sizes("pixel_size_nm", 3)
+        counts = fields.fields("counts")
+        self.counts: Dict[str, int] = {layer: counts.whole(layer, 1) for layer in counts.names}
+        self.threshold = fields.number("threshold", 0.0)
+        digests = fields.fields("files")
+        self.files: Dict[str, str] = {file: digests.text(file) for file in (DEPLOY, WEIGHTS)}
 
     @property
     def deploy(self) -> Path:
@@ -71,11 +102,6 @@ class Model:
         return self.directory / WEIGHTS
 
     @property
-    def normalised_by_stack(self) -> bool:
-        """Whether every volume is normalised by its own mean and standard deviation."""
-        return "by" in self.info["normalisation"]
-
-    @property
     def normalisation(self) -> Normalisation:
         """Mean and standard deviation in the raw data's grey values.
 
@@ -83,11 +109,16 @@ class Model:
         ------
         UserError : every volume is normalised by its own.
         """
-        if self.normalised_by_stack:
+        if self._normalisation is None:
             raise UserError(f"{self.directory}: was trained with --normalise stack, so its mean and standard deviation are those "
                             f"of each volume; use python -m pycaffe_tools.segment, or train on patches made with "
                             f"--normalise all")
-        return Normalisation(**self.info["normalisation"])
+        return self._normalisation
+
+    @property
+    def normalised_by_stack(self) -> bool:
+        """Whether every volume is normalised by its own mean and standard deviation."""
+        return self._normalisation is None
 
     def normalisation_of_training_stack(self, sha256: str, dataset: Optional[str] = None) -> Optional[Normalisation]:
         """The normalisation of a stack that the model was trained on, where each has its own; None for any other volume.
@@ -97,34 +128,41 @@ class Model:
         sha256 : of the volume's file.
         dataset : inside the file; None where it is not one that holds several.
         """
-        for stack in self.info["normalisation"].get("stacks", ()):
-            if (stack["sha256"], stack["dataset"]) == (sha256, dataset):
-                return Normalisation(stack["mean"], stack["std"])
-        return None
+        return self._stacks.get((sha256, dataset))
 
     @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        return self.info["patch_size"]
+    def validation_accuracy(self) -> Optional[float]:
+        """Share of the validation patches that were classified correctly; None if it was not recorded.
 
-    @property
-    def pixel_size_nm(self) -> List[Optional[float]]:
-        """Pixel size (z, y, x) of the training data in nanometres, None where unknown."""
-        return self.info["pixel_size_nm"]
-
-    @property
-    def counts(self) -> Dict[str, int]:
-        """Features in each prunable layer."""
-        return dict(self.info["counts"])
-
-    @property
-    def threshold(self) -> float:
-        """Probability of membrane from which a pixel counts as membrane."""
-        return self.info["threshold"]
+        Raises
+        ------
+        UserError : what is recorded is no share.
+        """
+        fields = Fields(self.info, self.directory / INFO)
+        if not fields.has("validation"):
+            return None
+        validation = fields.fields("validation")
+        return validation.number("accuracy", 0.0, 1.0) if validation.has("accuracy") else None
 
     def net(self) -> NetGraph:
-        """The deployed network."""
-        return read_net(self.deploy)
+        """The deployed network.
+
+        Raises
+        ------
+        UserError : the prototxt cannot be read, or ``model.json`` says something else of its patches or features.
+        """
+        net = read_net(self.deploy)
+        sides = {shape[2:] for shape in net.inputs.values() if shape is not None and len(shape) == 4}
+        if sides and sides != {(self.patch_size, self.patch_size)}:
+            rows, columns = sides.pop()
+            raise UserError(f"{self.directory / INFO}: says that patches have {self.patch_size} pixels a side, but "
+                            f"{DEPLOY} takes {rows}x{columns}; restore the file or make the model again")
+        features = {layer.name: layer.num_output for layer in net.layers if layer.is_parametric}
+        for name, count in self.counts.items():
+            if features.get(name) != count:
+                raise UserError(f"{self.directory / INFO}: says that layer {name} has {count} features, but in {DEPLOY} "
+                                f"it has {features.get(name, 'none')}; restore the file or make the model again")
+        return net
 
     def load_weights(self) -> Dict[str, List[np.ndarray]]:
         """The weights by layer name; see :func:`pycaffe_tools.nets.caffemodel.read_weights`."""
@@ -136,7 +174,8 @@ def open_model(path: PathLike) -> Model:
 
     Raises
     ------
-    UserError : no such folder, unfinished, or a file that is not the one it was made with.
+    UserError : no such folder, unfinished, a field of ``model.json`` that cannot be, or a file that is not the one
+        it was made with.
     """
     directory = Path(path)
     if not directory.is_dir():
@@ -146,18 +185,12 @@ def open_model(path: PathLike) -> Model:
         raise UserError(f"{path}: is not a whole model directory, it has no {INFO}; " + (
             "its training was interrupted, go on with python -m pycaffe_tools.train ... --resume" if unfinished
             else "train one with python -m pycaffe_tools.train"))
-    info = read_json(directory / INFO)
-    missing = [key for key in ("format", "name", "normalisation", "patch_size", "pixel_size_nm", "counts",
-                               "threshold", "files") if key not in info]
-    if missing or info["format"] != FORMAT:
-        raise UserError(f"{directory / INFO}: is not of this program's format "
-                        f"({'without ' + ', '.join(missing) if missing else 'format %s' % info['format']}); "
-                        f"make the model again")
-    for name, digest in info["files"].items():
+    model = Model(directory, read_json(directory / INFO))
+    for name, digest in model.files.items():
         if not (directory / name).is_file() or sha256(directory / name) != digest:
             raise UserError(f"{directory / name}: is missing or not the file this model was made with; "
                             f"copy the whole model directory again")
-    return Model(directory, info)
+    return model
 
 
 def finish_model(directory: PathLike, *, name: str, normalisation: Mapping[str, Any], patch_size: int,

@@ -13,9 +13,10 @@ and a blob name may stand for several values in turn.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Set
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 from ..base.errors import UserError, naming
+from ..base.fields import shown
 from ..base.files import PathLike, atomic_file
 from .layers import DATA_TYPES, LOSS_TYPES, Layer, Shape, Value, product
 from .schema import read_prototxt, schema, to_text
@@ -114,7 +115,7 @@ class NetGraph:
         for layer in self.layers:
             if layer.name == name:
                 return layer
-        raise UserError(f"net {self.name}: has no layer {name!r}; its layers are "
+        raise UserError(f"net {self.name}: has no layer {shown(name)}; its layers are "
                         f"{', '.join(layer.name for layer in self.layers)}")
 
     def readers(self, value: Value) -> List[Layer]:
@@ -205,6 +206,18 @@ class NetGraph:
             if layer.proto.inner_product_param.transpose:
                 weight = weight[::-1]
         return [weight] + ([(layer.num_output,)] if layer.bias_term else [])
+
+    def shared_parameters(self) -> List[Tuple[Tuple[str, int], Tuple[str, int]]]:
+        """Parameters that are one array in Caffe (``param { name: ... }``): layer and blob number of two users each."""
+        owners: Dict[str, Tuple[str, int]] = {}
+        shared = []
+        for layer in self.layers:
+            for number, spec in enumerate(layer.proto.param):
+                if spec.name and number < len(self.parameter_shapes(layer)):
+                    owner = owners.setdefault(spec.name, (layer.name, number))
+                    if owner != (layer.name, number):
+                        shared.append((owner, (layer.name, number)))
+        return shared
 
     def parameter_count(self) -> int:
         """Number of weights and biases of all convolutions and inner products (Table 2's basis)."""

@@ -17,9 +17,10 @@ import numpy as np
 from ..base.errors import UserError
 from .layers import Layer, Value
 from .netgraph import NetGraph
-from .schema import to_text
+from .schema import schema, to_text
 
 Weights = Mapping[str, Sequence[np.ndarray]]
+"""Blobs of a net by layer name."""
 
 PYCAFFE_BYTES = 140_000_000
 """Resident memory of a process with numpy and pycaffe loaded, before any net; 135 MB measured."""
@@ -45,9 +46,14 @@ def check_weights(net: NetGraph, weights: Weights, where: str = "the weights") -
 
     Raises
     ------
-    UserError : names the layer, both shapes and ``where`` the weights came from.
+    UserError : names the layer, both shapes and ``where`` the weights came from; or the layer that holds values that
+        are no numbers; or two layers that share a parameter but come with different values of it.
     """
     for layer in net.layers:
+        for number, array in enumerate(weights.get(layer.name, ())):
+            if not np.isfinite(array).all():
+                raise UserError(f"{where}: blob {number} of layer {layer.name} holds values that are no numbers (NaN or "
+                                f"infinite); train it again, or take an earlier snapshot")
         wanted = net.parameter_shapes(layer)
         if not wanted:
             continue
@@ -58,6 +64,10 @@ def check_weights(net: NetGraph, weights: Weights, where: str = "the weights") -
         if have != wanted:
             raise UserError(f"{where}: layer {layer.name} has blobs {have}, but net {net.name} asks for {wanted}; "
                             f"they belong to another network")
+    for (first, number), (second, other) in net.shared_parameters():
+        if not np.array_equal(weights[first][number], weights[second][other]):
+            raise UserError(f"{where}: layers {first} and {second} share a parameter in net {net.name}, but hold "
+                            f"different values of it; write the caffemodel with Caffe, or give them parameters of their own")
 
 
 def load_net(proto: Any, weights: Optional[Weights] = None) -> Any:
@@ -66,7 +76,7 @@ def load_net(proto: Any, weights: Optional[Weights] = None) -> Any:
     Parameters
     ----------
     proto : NetParameter whose inputs state their shapes; see :meth:`NetGraph.cut` for parts of nets.
-    weights : blobs by layer name; layers that the net has not are passed over.
+    weights : blobs by layer name; layers that the net has not are ignored.
 
     Raises
     ------
@@ -78,6 +88,7 @@ def load_net(proto: Any, weights: Optional[Weights] = None) -> Any:
     if weights is not None:
         check_weights(graph, weights)
     caffe = import_caffe()
+    proto = _for_any_processor(proto)
     handle, path = tempfile.mkstemp(suffix=".prototxt")
     try:
         with os.fdopen(handle, "w") as stream:
@@ -88,6 +99,17 @@ def load_net(proto: Any, weights: Optional[Weights] = None) -> Any:
     if weights is not None:
         set_weights(net, weights)
     return net
+
+
+def _for_any_processor(proto: Any) -> Any:
+    """The net without ``engine: CUDNN``, which says how to compute, not what, and ends a Caffe that has no cuDNN."""
+    result = schema().NetParameter()
+    result.CopyFrom(proto)
+    for layer in result.layer:
+        for field, options in layer.ListFields():
+            if field.message_type and not field.label == field.LABEL_REPEATED and "engine" in options.DESCRIPTOR.fields_by_name:
+                options.ClearField("engine")
+    return result
 
 
 def set_weights(net: Any, weights: Weights) -> None:
@@ -172,14 +194,16 @@ class CaffeNet:
         """Run the layers ``first`` (None: from the input on) to ``last``; a view of a blob afterwards."""
         # Net.forward(end=...) of pycaffe 1.0 takes the layer's name for a blob's, so its inner function is called.
         self.net._forward(0 if first is None else self._index[first], self._index[last])
-        return self.net.blobs[blob].data
+        values: np.ndarray = self.net.blobs[blob].data
+        return values
 
     def run(self, data: np.ndarray, value: Value) -> np.ndarray:
         """Run the net on patches up to the layer that makes ``value``; a view of that value."""
         self.put(self.input, data)
         producer = self.graph.producer(value)
         if producer is None:
-            return self.net.blobs[value.blob].data
+            given: np.ndarray = self.net.blobs[value.blob].data
+            return given
         return self.forward(None, producer.name, value.blob)
 
     def backward(self, last: Layer, gradient: np.ndarray, layer: Layer) -> Tuple[np.ndarray, np.ndarray]:

@@ -51,7 +51,7 @@ def cli(network: Optional[str], source: Path, data: Path, out: Path, counts: Opt
     Every step is on disk before the next: killed, the same command goes on.
     """
     if sum(target is not None for target in (network, counts, target_parameters, max_accuracy_drop)) != 1:
-        raise click.UsageError("say what to prune to by exactly one of NET, --counts, --target-parameters and "
+        raise click.UsageError("give what to prune to by exactly one of NET, --counts, --target-parameters and "
                                "--max-accuracy-drop")
     made = prune(network or (parse_counts(counts) if counts is not None else None), source, data, out,
                  target_parameters=target_parameters, max_accuracy_drop=max_accuracy_drop, criterion=criterion,
@@ -65,9 +65,10 @@ def _report(before: Model, after: Model) -> None:
     parameters = [model.net().parameter_count() for model in (before, after)]
     click.echo(f"{after.directory}: {reason}; "
                + ", ".join(f"{layer} {before.counts[layer]} -> {count}" for layer, count in after.counts.items()))
+    old, new = ("unknown" if accuracy is None else f"{100 * accuracy:.2f}"
+                for accuracy in (before.validation_accuracy, after.validation_accuracy))
     click.echo(f"parameters {parameters[0]:,} -> {parameters[1]:,} ({100 * (1 - parameters[1] / parameters[0]):.1f} % "
-               f"pruned); validation accuracy {100 * before.info['validation']['accuracy']:.2f} -> "
-               f"{100 * after.info['validation']['accuracy']:.2f} % before retraining")
+               f"pruned); validation accuracy {old} -> {new} % before retraining")
 
 
 def parse_counts(text: str) -> Dict[str, int]:

@@ -9,14 +9,12 @@ are run on random inputs and must agree.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Dict, Optional
 
 from ..base.files import PathLike, atomic_directory, sha256, write_json
 from ..nets.caffemodel import read_weights
 from ..nets.model import INFO, Model, finish_model, open_model
 from ..nets.netgraph import read_net
-from ..nets.schema import read_prototxt
 from ..patches.database import Database
 from ..surgery.files import PRODUCTS as SURGERY_PRODUCTS, write_files
 from ..surgery.proof import prove
@@ -45,24 +43,13 @@ def write_pruned(out: PathLike, name: str, pruner: Pruner, pruning: Pruning, dat
     surgery = remove_features(pruner.net, pruner.weights, pruning.keep)
     difference = prove(surgery)
     with atomic_directory(out, force) as folder:
-        train_val = source.directory / "train_val.prototxt"
-        write_files(folder, surgery, read_prototxt(train_val) if train_val.is_file() else None)
-        _rename_net(folder, name)
+        write_files(folder, surgery, pruner.training_net, name)
         scores = validate(read_net(folder / "deploy.prototxt"), read_weights(folder / "weights.caffemodel"), database)
         write_json(folder / PRUNING, _record(pruning, reason, difference))
         finish_model(folder, name=name, normalisation=source.info["normalisation"], patch_size=source.patch_size,
                      pixel_size_nm=source.pixel_size_nm, counts=pruning.counts, threshold=scores.threshold,
                      validation=scores.as_dict(), provenance=_provenance(pruner, pruning, database))
     return open_model(out)
-
-
-def _rename_net(folder: Path, name: str) -> None:
-    for file in ("deploy.prototxt", "train_val.prototxt"):
-        path = folder / file
-        if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            path.write_text("".join(f'name: "{name}"\n' if line.startswith("name:") else line for line in lines),
-                            encoding="utf-8")
 
 
 def _record(pruning: Pruning, reason: Optional[str], difference: float) -> Dict[str, Any]:
@@ -81,7 +68,7 @@ def _record(pruning: Pruning, reason: Optional[str], difference: float) -> Dict[
 
 def _provenance(pruner: Pruner, pruning: Pruning, database: Database) -> Dict[str, Any]:
     first = pruning.orderings[0]
-    return {"step": "prune", "from": pruner.source.name, "from_weights": pruner.source.info["files"],
+    return {"step": "prune", "from": pruner.source.name, "from_weights": pruner.source.files,
             "data": sha256(database.directory / "patches.json"), "criterion": first.criterion, "seed": first.seed,
             "batches": first.batches, "batch_size": first.batch_size, "versions": versions(),
             "source": "Roels et al., ISBI 2017, arXiv:1810.09735"}

@@ -11,6 +11,8 @@ from ..nets.netgraph import NetGraph
 from ..ordering.ordering import DEFAULTS, Ordering, OrderingOptions, order_layer, prunable_layers
 from ..ordering.sample import Sample
 from ..patches.database import Database
+from ..surgery.blobs import check_all_weights
+from ..surgery.channels import layers_that_share_parameters
 
 
 class Pruning(NamedTuple):
@@ -47,6 +49,10 @@ class Pruner:
         self.source, self.sample = source, sample
         self.net: NetGraph = source.net()
         self.weights = source.load_weights()
+        check_all_weights(self.net, self.weights, str(source.weights))
+        train_val = source.directory / "train_val.prototxt"
+        # Read now, so that a damaged one is known before the work.
+        self.training_net: Optional[Any] = read_prototxt(train_val) if train_val.is_file() else None
         self.layers = prunable_layers(self.net)
         self.features = {name: self.net.layer(name).num_output for name in self.layers}
         self._options = replace(options, cache=options.cache or source.directory / "orderings")
@@ -74,6 +80,7 @@ class Pruner:
                 raise UserError(f"{name}={count}: {self.source.directory} has "
                                 + (f"{self.features[name]} features there; keep 1 to {self.features[name]}"
                                    if name in self.features else f"no such layer; prune {', '.join(self.layers)}"))
+        self._refuse_shared(counts)
         wanted = {name: counts.get(name, self.features[name]) for name in self.layers}
         removed: Dict[str, List[int]] = {}
         orderings = []
@@ -83,6 +90,15 @@ class Pruner:
             removed[name] = ordering.removed(discard)
             orderings.append(ordering)
         return Pruning(wanted, orderings)
+
+
+    def _refuse_shared(self, counts: Mapping[str, int]) -> None:
+        # Surgery would refuse it too, but only after the orderings.
+        sharing = layers_that_share_parameters(self.net)
+        for name, count in counts.items():
+            if name in sharing and count < self.features[name]:
+                raise UserError(f"{self.source.deploy}: layer {name} shares its parameters with layer {sharing[name]}, so "
+                                f"features of one alone cannot be removed; keep all {self.features[name]} of {name}")
 
 
 def check_same_normalisation(source: Model, database: Database) -> None:

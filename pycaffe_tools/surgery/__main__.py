@@ -8,13 +8,13 @@ from typing import Dict, List, Optional
 import click
 
 from ..base.command import OPTIONS, SEED, run
-from ..base.errors import UserError
+from ..base.errors import UserError, naming
 from ..base.files import PathLike, read_json, refuse_existing
 from ..nets.caffemodel import read_weights
 from ..nets.netgraph import NetGraph
 from ..nets.schema import read_prototxt
 from .blobs import check_all_weights
-from .files import PRODUCTS, open_deploy, write_surgery
+from .files import PRODUCTS, open_deploy, slim_training_net, write_surgery
 from .surgery import remove_features
 
 
@@ -28,7 +28,7 @@ def read_keep(path: PathLike) -> Dict[str, List[int]]:
     content = read_json(path)
     if not isinstance(content, dict) or not content:
         raise UserError(f'{path}: must hold the features to keep of each layer, such as {{"c1": [0, 2]}}')
-    return content
+    return {str(layer): features for layer, features in content.items()}
 
 
 @click.command(context_settings=OPTIONS)
@@ -62,16 +62,20 @@ def cli(deploy: Path, weights: Path, out_dir: Path, keep_file: Path, train_val: 
     refuse_existing(out_dir, force, PRODUCTS)
     net = open_deploy(deploy)
     values = read_weights(weights)
-    check_all_weights(net, values, str(weights))
+    with naming(deploy):
+        check_all_weights(net, values, str(weights))
     unknown = sorted(set(values) - {layer.name for layer in net.layers})
     if unknown:
         click.echo(f"left out, not in {deploy}: the weights of {', '.join(unknown)}", err=True)
-    try:
+    with naming(keep_file):
         surgery = remove_features(net, values, read_keep(keep_file))
-    except UserError as error:
-        raise UserError(f"{keep_file}: {error}" if str(keep_file) not in str(error) else str(error)) from None
-    training = None if train_val is None else read_prototxt(train_val)
-    difference = write_surgery(out_dir, surgery, training, force=force, seed=seed, where=deploy)
+    training = None
+    if train_val is not None:
+        with naming(train_val):
+            training = read_prototxt(train_val)
+            slim_training_net(surgery, training)        # before the proof, which takes its time
+    with naming(deploy):
+        difference = write_surgery(out_dir, surgery, training, force=force, seed=seed, where=deploy)
     before, after = net.parameter_count(), NetGraph(surgery.slim_proto).parameter_count()
     click.echo(f"masked and slim net differ by at most {difference:.2g} of the largest value of a blob")
     click.echo(f"{before:,} to {after:,} parameters ({100 * (1 - after / before):.1f} % removed): {out_dir}")

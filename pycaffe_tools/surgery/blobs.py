@@ -59,7 +59,7 @@ def _normalising_shapes(layer: Layer, shape: Sequence[int]) -> List[Sequence[int
     if layer.type == "PReLU":
         return [() if layer.proto.prelu_param.channel_shared else (shape[1],)]
     options = getattr(layer.proto, f"{layer.type.lower()}_param")
-    start = options.axis % len(shape)
+    start = layer.axis(options.axis, len(shape))
     part = tuple(shape[start:] if options.num_axes == -1 else shape[start:start + options.num_axes])
     return [part] * (2 if layer.type == "Scale" and options.bias_term else 1)
 
@@ -79,8 +79,9 @@ def _masked_blobs(channels: Channels, layer: Layer, blobs: Blobs) -> Blobs:
         blobs[0][removed] = 0
     elif layer.type in ("Scale", "Bias"):
         axis = affine_axis(layer, len(channels.net.input_shape(layer)))
-        for blob in blobs if axis is not None else ():
-            blob[(slice(None),) * axis + (removed,)] = 0
+        if axis is not None:
+            for blob in blobs:
+                blob[(slice(None),) * axis + (removed,)] = 0
     else:
         if layer.type == "Deconvolution":
             per_group = removed.reshape(layer.parameters.group, -1)

@@ -21,9 +21,10 @@ from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, NoReturn, Op
 import numpy as np
 
 from ..base.errors import UserError
+from ..base.fields import shown
 from ..nets.layers import Layer, Value
 from ..nets.netgraph import NetGraph
-from .rules import _RULES, PRUNABLE_TYPES, _is_depthwise, _not_understood, _Obstacle
+from .rules import PRUNABLE_TYPES, RULES, Obstacle, is_depthwise, not_understood
 
 
 class Removed(NamedTuple):
@@ -78,7 +79,7 @@ def propagate(net: NetGraph, keep: Mapping[str, Sequence[int]]) -> Channels:
         the message names the layer to be pruned and the obstacle.
     """
     own = {name: _own_mask(net, name, indexes) for name, indexes in keep.items()}
-    sharing = _layers_that_share_parameters(net)
+    sharing = layers_that_share_parameters(net)
     removed: Dict[Value, Removed] = {}
     for layer in net.layers:
         incoming = [removed.get(value) for value in layer.inputs]
@@ -90,12 +91,12 @@ def propagate(net: NetGraph, keep: Mapping[str, Sequence[int]]) -> Channels:
             continue
         try:
             if layer.name in sharing:
-                raise _Obstacle(f"shares its parameters with layer {sharing[layer.name]}")
-            rule = _RULES.get(layer.type, _not_understood)
+                raise Obstacle(f"shares its parameters with layer {sharing[layer.name]}")
+            rule = RULES.get(layer.type, not_understood)
             outgoing = rule(net, layer, [None if state is None else state.mask for state in incoming], mask)
-        except _Obstacle as obstacle:
+        except Obstacle as obstacle:
             _refuse(because, layer, str(obstacle))
-        if layer.type in PRUNABLE_TYPES and not _is_depthwise(net, layer):
+        if layer.type in PRUNABLE_TYPES and not is_depthwise(net, layer):
             because = frozenset((layer.name,))  # its removed features are its own, whatever its input lacks
         for value, zero in zip(layer.outputs, outgoing):
             if zero is not None and zero.any():
@@ -122,11 +123,11 @@ def _own_mask(net: NetGraph, name: str, indexes: Any) -> np.ndarray:
                         f"name a Convolution, Deconvolution or InnerProduct")
     count = layer.num_output
     if not isinstance(indexes, (AnySequence, np.ndarray)) or isinstance(indexes, (str, bytes)):
-        raise UserError(f"layer {name}: the features to keep must be a list of whole numbers, not {indexes!r}")
+        raise UserError(f"layer {name}: the features to keep must be a list of whole numbers, not {shown(indexes)}")
     wrong = [index for index in indexes if isinstance(index, bool) or not isinstance(index, (int, np.integer))]
     wrong = wrong or [index for index in indexes if not 0 <= index < count]
     if wrong:
-        raise UserError(f"layer {name}: {wrong[0]!r} is not one of its features, which are numbered 0 to {count - 1}; "
+        raise UserError(f"layer {name}: {shown(wrong[0])} is not one of its features, which are numbered 0 to {count - 1}; "
                         f"correct the list of features to keep")
     if not len(indexes):
         raise UserError(f"layer {name}: would keep no feature at all; keep at least one")
@@ -139,7 +140,7 @@ def _own_mask(net: NetGraph, name: str, indexes: Any) -> np.ndarray:
     return mask
 
 
-def _layers_that_share_parameters(net: NetGraph) -> Dict[str, str]:
+def layers_that_share_parameters(net: NetGraph) -> Dict[str, str]:
     """For each layer that has a named parameter in common with another, that other layer's name."""
     users: Dict[str, List[str]] = {}
     for layer in net.layers:

@@ -11,6 +11,7 @@ from ..nets.caffemodel import write_weights
 from ..nets.child import in_child
 from ..nets.layers import DATA_TYPES, LOSS_TYPES
 from ..nets.netgraph import NetGraph, read_net, write_net
+from ..nets.schema import schema
 from ..nets.upgrade import upgraded
 from .proof import prove
 from .surgery import Surgery, slim_prototxt
@@ -21,24 +22,44 @@ PRODUCTS = (MASKED, MASKED_WEIGHTS, DEPLOY, TRAIN_VAL, SLIM_WEIGHTS)
 """What :func:`write_files` writes, and ``--force`` replaces."""
 
 
-# -- files -----------------------------------------------------------------------------------------------------
+def write_files(directory: PathLike, surgery: Surgery, train_val: Optional[Any] = None,
+                name: Optional[str] = None) -> None:
+    """Write both forms of a pruned net into an existing folder; see :func:`write_surgery`.
 
-def write_files(directory: PathLike, surgery: Surgery, train_val: Optional[Any] = None) -> None:
-    """Write both forms of a pruned net into an existing folder; see :func:`write_surgery`."""
+    ``name`` is the slim net's; the original one's by default.
+    """
     directory = Path(directory)
     net = surgery.net
-    slim_train_val = None if train_val is None else _slim_training_net(surgery, train_val)
+    slim_train_val = None if train_val is None else slim_training_net(surgery, train_val)
     counts = ", ".join(f"{name} {len(kept)} of {net.layer(name).num_output}" for name, kept in surgery.keep.items())
     write_net(directory / MASKED, net.proto, f"The net before surgery; {MASKED_WEIGHTS} holds zeros for the removed "
                                              f"features ({counts} kept).")
     write_weights(directory / MASKED_WEIGHTS, net, surgery.masked_weights)
-    write_net(directory / DEPLOY, surgery.slim_proto, f"Features removed: {counts} kept.")
+    write_net(directory / DEPLOY, _named(surgery.slim_proto, name), f"Features removed: {counts} kept.")
     write_weights(directory / SLIM_WEIGHTS, NetGraph(surgery.slim_proto), surgery.slim_weights)
     if slim_train_val is not None:
-        write_net(directory / TRAIN_VAL, slim_train_val, f"Features removed: {counts} kept.")
+        write_net(directory / TRAIN_VAL, _named(slim_train_val, name), f"Features removed: {counts} kept.")
 
 
-def _slim_training_net(surgery: Surgery, train_val: Any) -> Any:
+def _named(proto: Any, name: Optional[str]) -> Any:
+    if name is None:
+        return proto
+    named = schema().NetParameter()
+    named.CopyFrom(proto)
+    named.name = name
+    return named
+
+
+def slim_training_net(surgery: Surgery, train_val: Any) -> Any:
+    """The training net of the same network with as many features as the slim one.
+
+    Raises
+    ------
+    UserError : it is no training net, or one of another network.
+    """
+    if not any(layer.type in LOSS_TYPES - {"Accuracy"} for layer in upgraded(train_val).layer):
+        raise UserError(f"net {train_val.name}: has no loss layer, so it is no training net; give the one with "
+                        f"the loss, or leave out --train-val")
     for layer in upgraded(train_val).layer:
         if layer.name not in surgery.keep:
             continue
@@ -96,4 +117,6 @@ def open_deploy(path: PathLike) -> NetGraph:
     if unwanted:
         raise UserError(f"{path}: has the {unwanted[0].type} layer {unwanted[0].name}, so it is a training net; "
                         f"give its deploy prototxt here (and this one as --train-val)")
+    for value in net.outputs:
+        net.shape(value)
     return net

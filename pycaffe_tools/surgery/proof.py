@@ -12,8 +12,6 @@ TOLERANCE = 1e-5
 """Largest difference between the masked and the slim net, relative to the largest value of the blob."""
 
 
-# -- the proof -------------------------------------------------------------------------------------------------
-
 def verify(surgery: Surgery, seed: int = 0) -> float:
     """Run the masked and the slim net in real Caffe on the same random input and compare all their blobs.
 

@@ -17,30 +17,36 @@ Masks = List[Optional[np.ndarray]]
 Rule = Callable[[NetGraph, Layer, Masks, Optional[np.ndarray]], Sequence[Optional[np.ndarray]]]
 
 
-class _Obstacle(Exception):
+class Obstacle(Exception):
     """Why a layer cannot be passed; :func:`propagate` adds the names."""
+
+
+def _mask(mask: Optional[np.ndarray]) -> np.ndarray:
+    """The mask of the only input of a layer; rules are asked only where there is one."""
+    assert mask is not None
+    return mask
 
 
 # -- one rule a layer type -------------------------------------------------------------------------------------
 
-def _not_understood(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> NoReturn:
-    raise _Obstacle("is of a type whose channels are not understood here")
+def not_understood(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> NoReturn:
+    raise Obstacle("is of a type whose channels are not understood here")
 
 
 def _needs(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> NoReturn:
-    raise _Obstacle("needs all its inputs")
+    raise Obstacle("needs all its inputs")
 
 
 def _same(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
     """Each channel by itself, and zero stays zero."""
     if len(masks) > 1:
-        raise _Obstacle("has several inputs")
+        raise Obstacle("has several inputs")
     return masks * len(layer.outputs)
 
 
 def _if_zero_stays_zero(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
     if not zero_stays_zero(layer):
-        raise _Obstacle("makes a constant other than zero of a removed (zero) map")
+        raise Obstacle("makes a constant other than zero of a removed (zero) map")
     return _same(net, layer, masks, own)
 
 
@@ -60,9 +66,9 @@ def zero_stays_zero(layer: Layer) -> bool:
 
 def _within_channels(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
     if layer.type == "LRN" and layer.proto.lrn_param.norm_region == 0 and layer.proto.lrn_param.local_size > 1:
-        raise _Obstacle("normalises across channels")
+        raise Obstacle("normalises across channels")
     if layer.type == "MVN" and getattr(getattr(layer.proto, "mvn_param", None), "across_channels", False):
-        raise _Obstacle("normalises across channels")
+        raise Obstacle("normalises across channels")
     return _same(net, layer, masks, own)
 
 
@@ -82,40 +88,40 @@ def affine_axis(layer: Layer, axes: int) -> Optional[int]:
 
 def _affine(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
     if len(masks) > 1:
-        raise _Obstacle("combines several inputs")
+        raise Obstacle("combines several inputs")
     adds = layer.type == "Bias" or layer.proto.scale_param.bias_term
     if adds and affine_axis(layer, len(net.input_shape(layer))) is None:
-        raise _Obstacle("adds the same number to several channels, also to removed (zero) ones")
+        raise Obstacle("adds the same number to several channels, also to removed (zero) ones")
     return _same(net, layer, masks, own)
 
 
 def _convolution(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
     options = layer.parameters
     if len(masks) > 1:
-        raise _Obstacle("applies the same weights to several inputs")
+        raise Obstacle("applies the same weights to several inputs")
     group = options.group
     incoming = masks[0] if masks[0] is not None else np.zeros(net.input_shape(layer)[1], bool)
     outgoing = np.zeros(layer.num_output, bool) if own is None else own
     if group == 1:
         return [outgoing]
-    depthwise = _is_depthwise(net, layer)
+    depthwise = is_depthwise(net, layer)
     if depthwise and incoming.any():
         # Depthwise: a removed channel takes its own group along, filters and biases.
         gone = np.repeat(incoming, layer.num_output // group)
         if own is not None and (gone & ~own).any():
-            raise _Obstacle(f"is told to keep feature {int(np.flatnonzero(gone & ~own)[0])}, "
+            raise Obstacle(f"is told to keep feature {int(np.flatnonzero(gone & ~own)[0])}, "
                             f"which is made of a removed channel alone")
         outgoing = outgoing | gone
     groups_in, groups_out = (~incoming).reshape(group, -1).sum(1), (~outgoing).reshape(group, -1).sum(1)
     alive = groups_in > 0 if depthwise else np.ones(group, bool)
     for what, counts in (("input channels", groups_in[alive]), ("features", groups_out[alive])):
         if len(set(counts.tolist())) > 1 or not counts.min():
-            raise _Obstacle(f"has {group} groups that would keep unequal numbers of {what}, "
+            raise Obstacle(f"has {group} groups that would keep unequal numbers of {what}, "
                             f"{counts.min()} to {counts.max()}")
     return [outgoing]
 
 
-def _is_depthwise(net: NetGraph, layer: Layer) -> bool:
+def is_depthwise(net: NetGraph, layer: Layer) -> bool:
     """Whether each channel of the input is filtered by itself."""
     return (layer.type != "InnerProduct" and layer.parameters.group > 1
             and layer.parameters.group == net.input_shape(layer)[1])
@@ -123,9 +129,9 @@ def _is_depthwise(net: NetGraph, layer: Layer) -> bool:
 
 def _inner_product(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
     if len(masks) > 1:
-        raise _Obstacle("has several inputs")
+        raise Obstacle("has several inputs")
     if layer.proto.inner_product_param.axis % len(net.input_shape(layer)) != 1:
-        raise _Obstacle(f"counts its inputs from axis {layer.proto.inner_product_param.axis}, not from the channels")
+        raise Obstacle(f"counts its inputs from axis {layer.proto.inner_product_param.axis}, not from the channels")
     return [own]
 
 
@@ -135,7 +141,7 @@ def _concat(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]
     if concat_axis(layer) % len(shapes[0]) == 1:
         return [np.concatenate(full)]
     if any((mask != full[0]).any() for mask in full):
-        raise _Obstacle("joins maps along another axis than the channels, of which not the same are removed")
+        raise Obstacle("joins maps along another axis than the channels, of which not the same are removed")
     return [full[0]]
 
 
@@ -143,9 +149,9 @@ def _slice(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray])
     pieces = [net.shape(value) for value in layer.outputs]
     if pieces[0][1] == net.input_shape(layer)[1]:  # sliced along another axis
         return masks * len(pieces)
-    parts = np.split(masks[0], np.cumsum([shape[1] for shape in pieces])[:-1])
+    parts = np.split(_mask(masks[0]), np.cumsum([shape[1] for shape in pieces])[:-1])
     if any(part.all() for part in parts):
-        raise _Obstacle("would have a top without any channel")
+        raise Obstacle("would have a top without any channel")
     return list(parts)
 
 
@@ -157,23 +163,23 @@ def _flatten(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray
     shape, options = net.input_shape(layer), layer.proto.flatten_param
     start, stop = options.axis % len(shape), options.end_axis % len(shape)
     if start == 0 and stop > 0:
-        raise _Obstacle("joins the channels of all samples")
+        raise Obstacle("joins the channels of all samples")
     if start > 1 or stop == start:
         return masks
-    return [np.repeat(masks[0], int(np.prod(shape[2:stop + 1], dtype=int)))]
+    return [np.repeat(_mask(masks[0]), int(np.prod(shape[2:stop + 1], dtype=int)))]
 
 
 def _crop(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> Masks:
     if layer.proto.crop_param.axis % len(net.input_shape(layer)) < 2:
-        raise _Obstacle("cuts channels by position")
+        raise Obstacle("cuts channels by position")
     return masks[:1]
 
 
 def _eltwise(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> NoReturn:
-    raise _Obstacle("combines maps of several layers channel by channel")
+    raise Obstacle("combines maps of several layers channel by channel")
 
 
-_RULES: Dict[str, Rule] = {
+RULES: Dict[str, Rule] = {
     "BatchNorm": _same, "PReLU": _same, "Pooling": _same, "LRN": _within_channels, "MVN": _within_channels,
     "Scale": _affine, "Bias": _affine, "Convolution": _convolution, "Deconvolution": _convolution,
     "InnerProduct": _inner_product, "Concat": _concat, "Slice": _slice, "Split": _split, "Flatten": _flatten,

@@ -61,5 +61,5 @@ def test_a_model_json_without_a_field_is_refused_by_name(folder):
     info = json.loads((folder / "model.json").read_text())
     del info["threshold"]
     (folder / "model.json").write_text(json.dumps(info))
-    with pytest.raises(UserError, match="without threshold"):
+    with pytest.raises(UserError, match="lacks the field threshold"):
         open_model(folder)
