@@ -13,12 +13,13 @@ and a blob name may stand for several values in turn.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..base.errors import UserError, naming
 from ..base.fields import shown
 from ..base.files import PathLike, atomic_file
 from .layers import DATA_TYPES, LOSS_TYPES, Layer, Shape, Value, product
+from .rules import check_layer, data_shapes, net_inputs, runs_in
 from .schema import read_prototxt, schema, to_text
 from .shapes import MOST_ELEMENTS, output_shapes
 from .upgrade import upgraded
@@ -67,21 +68,17 @@ class NetGraph:
             current[blob] = Value(-1, 0, blob)
             self.inputs[current[blob]] = shape
 
-        for blob, shape in _net_inputs(self.proto).items():
+        for blob, shape in net_inputs(self.proto).items():
             put_in(blob, shape)
         stages = set(self.proto.state.stage)
         for proto in self.proto.layer:
-            if not _runs_in(proto, self.phase, stages):
+            if not runs_in(proto, self.phase, stages):
                 continue
+            check_layer(proto, current, [layer.name for layer in self.layers], self.name, self.phase)
             if proto.type in DATA_TYPES:
-                for blob, known in zip(proto.top, _data_shapes(proto)):
+                for blob, known in zip(proto.top, data_shapes(proto)):
                     put_in(blob, known)
                 continue
-            self._check_layer(proto)
-            for blob in proto.bottom:
-                if blob not in current:
-                    raise UserError(f"layer {proto.name}: reads the blob {blob!r} that no layer before it makes; "
-                                    f"correct the prototxt")
             index = len(self.layers)
             outputs = [Value(index, number, blob) for number, blob in enumerate(proto.top)]
             layer = Layer(proto, index, [current[blob] for blob in proto.bottom], outputs)
@@ -89,19 +86,6 @@ class NetGraph:
                 self._readers.setdefault(value, []).append(layer)
             current.update({value.blob: value for value in outputs})
             self.layers.append(layer)
-
-    def _check_layer(self, proto: Any) -> None:
-        if not proto.name:
-            raise UserError(f"net {self.name}: its {proto.type or 'first'} layer after "
-                            f"{self.layers[-1].name if self.layers else 'the input'} has no name; "
-                            f"name it, since weights are found by layer names")
-        if any(layer.name == proto.name for layer in self.layers):
-            raise UserError(f"net {self.name}: two of its layers are called {proto.name}; "
-                            f"rename one, since weights are found by layer names")
-        if proto.HasField("phase") and proto.phase != _PHASES[self.phase]:
-            # Such a layer works as in the other phase: a Dropout would drop at random when segmenting.
-            raise UserError(f"layer {proto.name}: is to work in another phase than the net, {self.phase}; "
-                            f"take the line with phase out, or write include {{ phase: ... }}")
 
     # -- who feeds whom --------------------------------------------------------------------------------------
 
@@ -302,41 +286,3 @@ def write_net(path: PathLike, proto: Any, comment: str = "") -> None:
     head = "".join(f"# {line}\n" for line in comment.splitlines())
     with atomic_file(path) as temporary:
         temporary.write_text(head + to_text(proto), encoding="utf-8")
-
-
-# -- Caffe's rules ---------------------------------------------------------------------------------------------
-
-_PHASES = {"TRAIN": 0, "TEST": 1}
-
-
-def _runs_in(proto: Any, phase: str, stages: Set[str]) -> bool:
-    """Caffe's include and exclude rules for a net of level 0 with the stages that its own state names."""
-
-    def met(rule: Any) -> bool:
-        return ((not rule.HasField("phase") or rule.phase == _PHASES[phase])
-                and stages.issuperset(rule.stage) and not stages.intersection(rule.not_stage)
-                and rule.min_level <= 0 <= (rule.max_level if rule.HasField("max_level") else 0))
-
-    if proto.include:
-        return any(met(rule) for rule in proto.include)
-    return not any(met(rule) for rule in proto.exclude)
-
-
-def _net_inputs(proto: Any) -> Dict[str, Shape]:
-    """Inputs stated in the old way, as ``input:`` with ``input_dim:`` or ``input_shape``."""
-    shapes = [tuple(shape.dim) for shape in proto.input_shape]
-    dims = list(proto.input_dim)
-    shapes += [tuple(dims[at:at + 4]) for at in range(0, len(dims), 4)]
-    if len(shapes) != len(proto.input) or len(dims) % 4:
-        raise UserError(f"net {proto.name}: states {len(proto.input)} inputs, but {len(shapes)} shapes for them (four "
-                        f"input_dim each, or one input_shape each); correct the prototxt")
-    return dict(zip(proto.input, shapes))
-
-
-def _data_shapes(proto: Any) -> List[Optional[Shape]]:
-    stated = (proto.input_param.shape if proto.type == "Input"
-              else proto.dummy_data_param.shape if proto.type == "DummyData" else ())
-    shapes: List[Optional[Shape]] = [tuple(shape.dim) for shape in stated]
-    if len(shapes) == 1:
-        shapes *= len(proto.top)
-    return shapes + [None] * (len(proto.top) - len(shapes))

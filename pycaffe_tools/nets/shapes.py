@@ -25,9 +25,12 @@ def output_shapes(layer: Layer, shapes: Shapes) -> Shapes:
     if layer.type not in _RULES:
         raise layer.wrong(f"layers of type {layer.type} are not understood here; check how the type is written, such "
                           f"a net can only be run as a whole in Caffe")
-    if not shapes:
-        raise layer.wrong("reads no blob; name its bottom in the prototxt")
+    if len(shapes) > 1 and layer.type in _ONE_INPUT:
+        raise layer.wrong(f"reads {len(shapes)} blobs, where layers of type {layer.type} read one; correct the prototxt")
     found = _RULES[layer.type](layer, shapes)
+    if len(found) != len(layer.outputs):
+        raise layer.wrong(f"makes {len(found)} blob{'s' * (len(found) != 1)}, but has {len(layer.outputs)} tops; "
+                          f"correct the prototxt")
     for shape in found:
         if any(length < 1 for length in shape):
             raise layer.wrong(f"would make a blob of {_text(shape)}; correct the prototxt")
@@ -195,3 +198,8 @@ _RULES: Dict[str, Callable[[Layer, Shapes], Shapes]] = {
     "InnerProduct": _inner_product, "Concat": _concatenated, "Eltwise": _combined, "Flatten": _flattened,
     "Crop": _cropped, "Slice": _sliced, "Reshape": _reshaped,
 }
+_ONE_INPUT = (ELEMENTWISE_TYPES - {"Bias", "Scale"}) | {"Flatten", "InnerProduct", "Pooling", "Reshape", "Slice", "Split"}
+KNOWN_TYPES = frozenset(_RULES)
+"""Types of layers whose shapes are known; each reads a blob at least."""
+TOPLESS_TYPES = LOSS_TYPES | {"Silence"}
+"""Those of them that may go without a top."""
