@@ -1,7 +1,8 @@
-"""The paper's networks as data: Table 1, the architecture of Section 2.2 and the solver of Eq. 1.
+"""The command ``python -m pycaffe_tools.networks``: writes the paper's networks and solvers as files.
 
-``python -m pycaffe_tools.networks`` writes ``prototxt/`` and ``solvers/`` from
-what stands here and nowhere else; a test compares the committed files.
+What they hold stands in :mod:`pycaffe_tools.nets.paper` and nowhere else:
+Table 1, the architecture of Section 2.2 and the solver of Eq. 1.  A test
+compares the committed ``prototxt/`` and ``solvers/`` with it.
 
 Source: J. Roels et al., ISBI 2017, arXiv:1810.09735.
 """

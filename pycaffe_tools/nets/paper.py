@@ -87,6 +87,8 @@ def counts_of(name: str) -> Dict[str, int]:
     return dict(TABLE_1[name])
 
 
+_WRITTEN = "Written by python -m pycaffe_tools.networks from Table 1 in pycaffe_tools/nets/paper.py; change it there."
+
 _DEPLOY_INPUT = '''layer {
   name: "data"
   type: "Input"
@@ -155,7 +157,7 @@ def _body(counts: Mapping[str, int]) -> str:
 def _head(name: str, counts: Mapping[str, int], purpose: str) -> str:
     kept = ", ".join(f"{layer} {counts[layer]}" for layer in PRUNED_LAYERS)
     return f"# Network {name} of Roels et al., ISBI 2017 (Section 2.2, Table 1: {kept}), {purpose}.\n" \
-           f"# Written by pycaffe_tools/networks.py; change it there.\n" \
+           f"# {_WRITTEN}\n" \
            f'name: "{name}"\n'
 
 
@@ -225,7 +227,7 @@ def solver_prototxt(name: str, schedule: Schedule, kind: str, seed: Optional[int
     epochs = schedule.max_iter * TRAIN_BATCH / PAPER_PATCHES
     return f'''# {"Training" if kind == "train" else "Retraining after pruning"} of {name}. From the top of the checkout:
 #   {command}
-# Written by pycaffe_tools/networks.py; change it there.
+# {_WRITTEN}
 net: "prototxt/{name}/train_val.prototxt"
 
 # {tests} batches of {TEST_BATCH} cover the {PAPER_PATCHES:,} validation patches once (Section 2.2 gives their number).
