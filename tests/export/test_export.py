@@ -15,6 +15,7 @@ from pycaffe_tools.base.command import main
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.engines import engine
 from pycaffe_tools.export.__main__ import cli
+from pycaffe_tools.export.dense_caffe import PROTOTXT, write_dense
 from pycaffe_tools.export.onnx_net import TOLERANCE, check, export, onnx_of, run_model
 from pycaffe_tools.export.onnx_patch import patch_model
 from pycaffe_tools.nets.caffemodel import write_weights
@@ -163,6 +164,48 @@ def test_layers_without_an_onnx_form_are_refused_by_name():
         layer { name: "odd" type: "Pooling" bottom: "data" top: "odd" pooling_param { kernel_size: 3 stride: 2 pad: 1 } }""")
     with pytest.raises(UserError, match="layer odd: "):
         patch_model(graph, {}, "odd")
+
+
+SCORES = """
+    name: "scores"
+    layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 1 dim: 12 dim: 12 } } }
+    layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_size: 5 } }
+    layer { name: "f" type: "InnerProduct" bottom: "c" top: "f" inner_product_param { num_output: 2 } }"""
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_net_that_ends_in_scores_is_exported_with_a_softmax_and_says_so(tmp_path, dense):
+    model = make_model(tmp_path / "model", graph_of(SCORES))
+    export(model.directory, tmp_path / "net.onnx", dense=dense)       # compared with Caffe before it is written
+    made = onnx.load(str(tmp_path / "net.onnx"))
+    facts = {entry.key: json.loads(entry.value) for entry in made.metadata_props}
+    assert facts["softmax"].startswith("The net itself ends in the scores of layer f")
+    grey = noise(12, 12)
+    scores = patchwise(model.net(), model.load_weights(), grey[None, None])[0]
+    expected = np.exp(scores) / np.exp(scores).sum()
+    np.testing.assert_allclose(run_model(made, grey[None, None]).ravel(), expected[1:] if dense else expected, atol=TOLERANCE)
+
+
+def test_a_net_with_its_own_softmax_says_nothing_of_one(n7):
+    assert "softmax" not in {entry.key for entry in onnx_of(n7, dense=True).metadata_props}
+
+
+@pytest.mark.caffe
+def test_the_head_of_a_dense_prototxt_says_that_a_softmax_was_added(tmp_path):
+    model = make_model(tmp_path / "model", graph_of(SCORES))
+    write_dense(model.deploy, model.weights, tmp_path / "dense", (8, 8))
+    head = (tmp_path / "dense" / PROTOTXT).read_text()
+    assert "# The net itself ends in the scores of layer f, without a Softmax; one was added here" in head
+
+
+def test_a_refusal_names_the_prototxt(tmp_path):
+    model = make_model(tmp_path / "model", graph_of(SCORES))
+    text = model.deploy.read_text().replace("kernel_size: 5", "kernel_size: 5 stride: 2")
+    model.deploy.write_text(text)
+    with pytest.raises(UserError, match="model/deploy.prototxt: .*layer f has blobs"):
+        write_dense(model.deploy, model.weights, tmp_path / "dense", (8, 8))
+    assert not (tmp_path / "dense").exists()
 
 
 # -- bioimage.io -----------------------------------------------------------------------------------------------

@@ -63,3 +63,68 @@ def test_a_model_json_without_a_field_is_refused_by_name(folder):
     (folder / "model.json").write_text(json.dumps(info))
     with pytest.raises(UserError, match="lacks the field threshold"):
         open_model(folder)
+
+
+def change(folder, edit):
+    info = json.loads((folder / "model.json").read_text())
+    edit(info)
+    (folder / "model.json").write_text(json.dumps(info))
+
+
+@pytest.mark.parametrize("field, value, sentence", [
+    ("name", "", "its field name is '', where a text is needed"),
+    ("name", ["N"], "its field name is .'N'., where a text"),
+    ("format", 2, "is of format 2, and this program reads format 1"),
+    ("normalisation", {"mean": 1.0, "std": 0}, "its field normalisation.std is 0, where a number above 0 is needed"),
+    ("normalisation", {"mean": 1.0, "std": -1}, "its field normalisation.std is -1"),
+    ("normalisation", {"mean": "100", "std": 1}, "its field normalisation.mean is '100', where a number"),
+    ("normalisation", {"mean": 100}, "lacks the field normalisation.std"),
+    ("normalisation", {"by": "slice"}, "its field normalisation.by is 'slice', where stack is needed"),
+    ("normalisation", {"by": "stack", "stacks": [{"sha256": "0", "mean": 1, "std": 0}]},
+     r"its field normalisation.stacks.0..std is 0, where a number above 0"),
+    ("normalisation", 3, "its field normalisation is 3, where an object"),
+    ("patch_size", "x", "its field patch_size is 'x', where a whole number from 1 on"),
+    ("patch_size", True, "its field patch_size is True"),
+    ("pixel_size_nm", "abc", "its field pixel_size_nm is 'abc', where a list of 3"),
+    ("pixel_size_nm", False, "its field pixel_size_nm is False"),
+    ("pixel_size_nm", [1, 2, -3], r"its field pixel_size_nm.2. is -3, where a number above 0"),
+    ("counts", [1], r"its field counts is .1., where an object"),
+    ("counts", {"c1": 0}, "its field counts.c1 is 0, where a whole number from 1 on"),
+    ("threshold", -1, "its field threshold is -1, where a number from 0 on"),
+    ("threshold", None, "its field threshold is null, where a number"),
+    ("files", {"deploy.prototxt": 3}, "its field files.deploy.prototxt is 3, where a text"),
+])
+def test_a_field_that_cannot_be_is_refused_by_name(folder, field, value, sentence):
+    change(folder, lambda info: info.update({field: value}))
+    with pytest.raises(UserError, match=f"model.json: {sentence}"):
+        open_model(folder)
+
+
+def test_a_model_json_of_another_network_is_refused(folder):
+    change(folder, lambda info: info.update(patch_size=33))
+    with pytest.raises(UserError, match="says that patches have 33 pixels a side, but deploy.prototxt takes 32x32"):
+        open_model(folder).net()
+    change(folder, lambda info: info.update(patch_size=32, counts={**COUNTS, "c2": 3}))
+    with pytest.raises(UserError, match="says that layer c2 has 3 features, but in deploy.prototxt it has 2"):
+        open_model(folder).net()
+
+
+def test_an_accuracy_may_be_missing_but_not_nonsense(folder):
+    assert open_model(folder).validation_accuracy is None
+    change(folder, lambda info: info.update(validation={"accuracy": 0.9}))
+    assert open_model(folder).validation_accuracy == 0.9
+    change(folder, lambda info: info.update(validation={"accuracy": "good"}))
+    with pytest.raises(UserError, match="model.json: its field validation.accuracy is 'good', where a number from 0 to 1"):
+        open_model(folder).validation_accuracy  # noqa: B018
+
+
+def test_a_model_normalised_by_stack_knows_its_stacks(folder):
+    change(folder, lambda info: info.update(normalisation={"by": "stack", "stacks": [
+        {"sha256": "aa", "dataset": None, "mean": 1, "std": 2}, {"sha256": "bb", "dataset": "/raw", "mean": 3, "std": 4}]}))
+    model = open_model(folder)
+    assert model.normalised_by_stack
+    assert model.normalisation_of_training_stack("aa") == Normalisation(1, 2)
+    assert model.normalisation_of_training_stack("bb", "/raw") == Normalisation(3, 4)
+    assert model.normalisation_of_training_stack("bb") is None
+    with pytest.raises(UserError, match="was trained with --normalise stack"):
+        model.normalisation  # noqa: B018

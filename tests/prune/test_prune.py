@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 pytestmark = pytest.mark.caffe
 
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.base.files import sha256
 from pycaffe_tools.nets import paper
 from pycaffe_tools.nets.caffemodel import read_weights, write_weights
 from pycaffe_tools.nets.model import finish_model, open_model
@@ -157,6 +159,57 @@ def test_a_database_with_another_normalisation_is_refused(source, database):
     check_same_normalisation(source, database)
     with pytest.raises(UserError, match="normalised"):
         check_same_normalisation(source, other)
+
+
+def altered(source, folder, edit_net=None, edit_info=None):
+    """A copy of a model with another prototxt or model.json."""
+    shutil.copytree(source.directory, folder)
+    if edit_net:
+        (folder / "deploy.prototxt").write_text(edit_net((folder / "deploy.prototxt").read_text()))
+    info = json.loads((folder / "model.json").read_text())
+    info["files"]["deploy.prototxt"] = sha256(folder / "deploy.prototxt")
+    (folder / "model.json").write_text(json.dumps(edit_info(info) if edit_info else info))
+    return folder
+
+
+TWINS = """name: "twins"
+    layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 1 dim: 32 dim: 32 } } }
+    layer { name: "c0" type: "Convolution" bottom: "data" top: "c0" convolution_param { num_output: 3 kernel_size: 9 stride: 4 } }
+    layer { name: "a" type: "Convolution" bottom: "c0" top: "a" param { name: "w" } param { name: "b" }
+            convolution_param { num_output: 3 kernel_size: 3 } }
+    layer { name: "b" type: "Convolution" bottom: "a" top: "b" param { name: "w" } param { name: "b" }
+            convolution_param { num_output: 3 kernel_size: 3 } }
+    layer { name: "fc" type: "InnerProduct" bottom: "b" top: "fc" inner_product_param { num_output: 2 } }
+    layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }"""
+
+
+def test_twins_that_share_their_parameters_are_refused_before_any_ordering(database, tmp_path):
+    (tmp_path / "deploy.prototxt").write_text(TWINS)
+    net = read_net(tmp_path / "deploy.prototxt")
+    weights = random_weights(net)
+    write_weights(tmp_path / "weights.caffemodel", net, {**weights, "b": weights["a"]})
+    model = finish_model(tmp_path, name="twins", normalisation=database.normalisation._asdict(), patch_size=32,
+                         pixel_size_nm=[5, 5, 5], counts={"c0": 3, "a": 3, "b": 3}, threshold=0.5, provenance={})
+    pruner = Pruner(model, draw_sample(database, 1, 20, seed=5))
+    for counts, other in (({"a": 2}, "b"), ({"c0": 2, "a": 2, "b": 2}, "b"), ({"b": 1}, "a")):
+        with pytest.raises(UserError, match=f"deploy.prototxt: layer . shares its parameters with layer {other}, so features"):
+            pruner.prune(counts)
+    assert not (tmp_path / "orderings").exists()
+
+
+def test_a_model_without_validation_is_pruned_and_its_accuracy_is_unknown(source, database, tmp_path):
+    folder = altered(source, tmp_path / "model", edit_info=lambda info: {k: v for k, v in info.items() if k != "validation"})
+    done = subprocess.run([sys.executable, "-m", "pycaffe_tools.prune", "--counts", "c1=5", "--from", str(folder), "--data",
+                           str(database.directory), "--out", str(tmp_path / "out"), "--batches", "1", "--batch-size", "20"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and "validation accuracy unknown -> " in done.stdout, done.stderr
+
+
+def test_a_damaged_training_net_is_known_before_the_orderings(source, database, tmp_path):
+    folder = altered(source, tmp_path / "model")
+    (folder / "train_val.prototxt").write_text("layer {")
+    with pytest.raises(UserError, match="train_val.prototxt: not a valid NetParameter"):
+        Pruner(open_model(folder), draw_sample(database, 1, 20, seed=5))
 
 
 # -- budgets -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.caffemodel import read_weights, write_weights
 from pycaffe_tools.nets.netgraph import read_net, write_net
 from pycaffe_tools.nets.runtime import random_weights
-from pycaffe_tools.nets.schema import read_prototxt
+from pycaffe_tools.nets.schema import read_prototxt, schema
 from pycaffe_tools.surgery import files
 from pycaffe_tools.surgery.files import open_deploy, write_surgery
 from pycaffe_tools.surgery.surgery import remove_features
@@ -169,3 +169,44 @@ def test_a_killed_process_leaves_nothing_that_looks_whole(trained):
     net = open_deploy(trained / "deploy.prototxt")
     write_surgery(trained / "out", remove_features(net, read_weights(trained / "weights.caffemodel"), {"a": [0, 1]}))
     assert (trained / "out" / "weights.caffemodel").is_file() and not list(trained.glob(".out.partial-*"))
+
+
+@pytest.mark.caffe
+def test_a_pooling_that_rounds_down_is_operated_on_as_caffe_pools_it(trained):
+    if "round_mode" not in schema().PoolingParameter.DESCRIPTOR.fields_by_name:
+        pytest.skip("this Caffe does not know round_mode")
+    net = net_of(conv("a", "data", 4), layer("Pooling", "p", "a", "pooling_param { kernel_size: 3 stride: 2 round_mode: FLOOR }"),
+                 fc("f", "p", 2), layer("Softmax", "prob", "f"), shape=(1, 1, 16, 16))
+    write_net(trained / "deploy.prototxt", net.proto)
+    from pycaffe_tools.nets.runtime import import_caffe
+    caffe = import_caffe()
+    running = caffe.Net(str(trained / "deploy.prototxt"), caffe.TEST)       # its fillers leave zeros
+    for blob in (blob for blobs in running.params.values() for blob in blobs):
+        blob.data[...] = np.random.default_rng(0).normal(size=blob.data.shape)
+    running.save(str(trained / "weights.caffemodel"))
+    done = command(trained)
+    assert done.returncode == 0, done.stderr
+    assert "round_mode: FLOOR" in (trained / "out" / "deploy.prototxt").read_text()
+    assert read_weights(trained / "out" / "weights.caffemodel")["f"][0].shape == (2, 2 * 6 * 6)
+
+
+@pytest.mark.caffe
+def test_every_refusal_names_the_file_it_is_about(trained):
+    def refused(*more):
+        done = command(trained, *more)
+        assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert not (trained / "out").exists()
+        return done.stderr
+
+    deploy = (trained / "deploy.prototxt").read_text()
+    assert re.match(f"error: {trained}/deploy.prototxt: net net: has no loss layer, so it is no training net",
+                    refused("--train-val", str(trained / "deploy.prototxt")))
+    (trained / "deploy.prototxt").write_text(deploy.replace("kernel_size: 3", "kernel_size: 0"))
+    assert refused().startswith(f"error: {trained}/deploy.prototxt: layer a: has no kernel size")
+    (trained / "deploy.prototxt").write_text(deploy)
+    (trained / "keep.json").write_text('{"a": "' + "0" * 10_000 + '"}')
+    assert f"{trained}/keep.json: layer a: the features to keep must be a list" in refused() and len(refused()) < 300
+    weights = read_weights(trained / "weights.caffemodel")
+    weights["f"][0][0] = np.nan
+    write_weights(trained / "weights.caffemodel", read_net(trained / "deploy.prototxt"), weights)
+    assert f"{trained}/weights.caffemodel: blob 0 of layer f holds values that are no numbers" in refused()
