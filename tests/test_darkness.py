@@ -52,6 +52,12 @@ def test_on_a_database_it_is_better_than_chance_and_repeatable(database):
     assert darkness(database) == found
 
 
+def test_stacks_normalised_one_by_one_have_their_threshold_in_standard_deviations(database):
+    found = darkness(database._replace(normalisation=None))
+    mean, std = database.normalisation
+    assert found.threshold == pytest.approx((darkness(database).threshold - mean) / std)
+
+
 @pytest.mark.caffe
 def test_times_are_scaled_to_the_papers_slice(tmp_path, monkeypatch):
     from pycaffe_tools.nets.caffemodel import write_weights

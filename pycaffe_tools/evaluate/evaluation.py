@@ -18,7 +18,7 @@ from ..base.errors import UserError
 from ..base.files import PathLike
 from ..base.progress import Progress
 from ..patches.labels import RIM, LabelCoding
-from ..patches.sources import POSITIVE, LabelledStack, Source, refuse_mostly_marked
+from ..patches.sources import POSITIVE, LabelledStack, Source
 from ..volumes.paths import split_dataset
 from .alignment import MapAlignment, crop_text
 from .histogram import ScoreHistogram
@@ -114,7 +114,6 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
         chosen, region = list(source.placement.raw_slices), source.placement.region
         scale = ScoreScale(source, chosen, full_scale)
         histogram, counts, excluded = ScoreHistogram(), Confusion(0, 0, 0, 0), 0
-        marked = labelled = 0
         separated = ThresholdScores(thin_truth=thin_truth) if segments else None
         with Progress(len(chosen), "evaluating") as progress:
             for done, z in enumerate(chosen, 1):
@@ -123,12 +122,11 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
                 histogram.add(scores[counted], membrane[counted])
                 counts = counts.plus(confusion(as_float(scores)[counted] >= threshold, membrane[counted]))
                 excluded += int(counted.size - np.count_nonzero(counted))
-                marked, labelled = marked + part.marked, labelled + part.labelled
                 if separated is not None:
                     separated.add(as_float(scores), membrane, ~counted)
                 progress.update(done)
         if not force:
-            refuse_mostly_marked(source, marked, labelled)
+            source.refuse_mostly_marked()
         auc = histogram.auc()
         doubts = alignment.warnings + source.doubts() + _worse_than_chance(auc, source)
         whole = region.shape == source.labels.volume.shape[1:] and crop is None

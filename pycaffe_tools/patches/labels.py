@@ -99,6 +99,7 @@ class LabelFile:
         self._marked_value: Optional[Number] = None
         self._ignored_values_met = False
         self._contacts = self._membrane_pixels = 0
+        self._marked_pixels = self._labelled_pixels = 0
 
     def read(self, z: int) -> MarkedSlice:
         """What slice ``z`` marks.
@@ -121,6 +122,22 @@ class LabelFile:
         if ignored is not None:
             marked &= ~ignored
         return MarkedSlice(marked, self._membrane(image, marked, ignored), ignored)
+
+    def count_marked(self, marked: np.ndarray, excluded: Optional[np.ndarray]) -> None:
+        """Take a slice into :meth:`refuse_mostly_marked`: what the file marks, and what counts nowhere."""
+        if excluded is not None:
+            marked = marked & ~excluded
+        self._marked_pixels += int(np.count_nonzero(marked))
+        self._labelled_pixels += marked.size - (0 if excluded is None else int(np.count_nonzero(excluded)))
+
+    def refuse_mostly_marked(self) -> None:
+        """Raise :class:`UserError` if more than half of the pixels counted so far are marked, as in inverted labels."""
+        if 2 * self._marked_pixels <= self._labelled_pixels:
+            return
+        other, share = self.opposite(), 100 * self._marked_pixels / self._labelled_pixels
+        advice = f"try --membrane-value {other:g}, or pass --force" if other is not None else "check it, or pass --force"
+        raise UserError(f"{self.volume.path}: {share:.0f} % of the pixels are marked, which hints at a wrong --membrane-value "
+                        f"{self.coding.recorded_value}; {advice} if it is right")
 
     def opposite(self) -> Optional[Number]:
         """The value that marks the other pixels, where labels have two values and both were met."""
@@ -183,14 +200,14 @@ class LabelFile:
         asked, kind = self.coding.membrane_value, self.coding.labels_are
         numbered = ("--labels-are numbered-mitochondria if each has a number of its own" if self.coding.outlined else
                     "--labels-are instances if each cell has a number of its own")
-        text = f"{self.volume.path}: its slices up to {z} hold the values {listed(self.values)}"
+        text = f"{self.volume.path}: holds the values {listed(self.values)} (up to slice {z})"
         if asked not in (None, 255) and asked not in self.values:
             text += f", and not --membrane-value {asked}"
         if len(self.values) == 2:
             one, other = self.values
             return UserError(f"{text}, and it is not clear which of them is {kind}; pass --membrane-value {one:g} or "
                              f"--membrane-value {other:g}, and --ignore-value for one that means not labelled")
-        return UserError(f"{text}, and labels have two; pass --ignore-value for each that means not labelled, or "
+        return UserError(f"{text}, where two are expected; pass --ignore-value for each that means not labelled, or "
                          f"{numbered}")
 
     def _membrane(self, image: np.ndarray, marked: np.ndarray, ignored: Optional[np.ndarray]) -> np.ndarray:

@@ -42,7 +42,7 @@ from .database import BY_STACK, FORMAT, INFO, PRODUCTS, SPLITS, Database, ShardW
 from .greys import GreyStatistics, StackGreys, far_apart, opposite_contrast
 from .labels import RIM, LabelCoding, listed
 from .sampling import SliceCount, count_slice, draw, positions
-from .sources import NEGATIVE, POSITIVE, LabelledStack, Source, refuse_mostly_marked
+from .sources import NEGATIVE, POSITIVE, LabelledStack, Source
 from .window import extract_patches
 
 SHARD_PATCHES = 32_768
@@ -170,7 +170,6 @@ def _count(sources: Sequence[Source], split: Sequence[Dict[str, List[int]]],
                             f"choose fewer or more of them")
     with Progress(total, "counting") as progress:
         for stack, (source, chosen) in enumerate(zip(sources, split)):
-            marked = labelled = 0
             for name in SPLITS:
                 for z in chosen[name]:
                     part = source.read(z)
@@ -182,11 +181,10 @@ def _count(sources: Sequence[Source], split: Sequence[Dict[str, List[int]]],
                         greys.all.add(one)
                     if len(sources) > 1:
                         greys.stacks[stack].add_contrast(part.grey, part.classes == POSITIVE, part.classes == NEGATIVE)
-                    marked, labelled = marked + part.marked, labelled + part.labelled
                     done += 1
                     progress.update(done)
             if not force:
-                refuse_mostly_marked(source, marked, labelled)
+                source.refuse_mostly_marked()
     return greys, counted
 
 

@@ -57,10 +57,6 @@ class LabelledSlice(NamedTuple):
     """y by x, as stored; NaN and infinite values in excluded pixels only."""
     classes: np.ndarray
     """int8 of the same shape: POSITIVE, NEGATIVE or EXCLUDED."""
-    marked: int
-    """Pixels of the whole labelled slice that the label file marks, before outlines; excluded ones do not count."""
-    labelled: int
-    """Pixels of the whole labelled slice that are not excluded."""
 
     @property
     def counted(self) -> np.ndarray:
@@ -157,29 +153,36 @@ class Source:
         ------
         UserError : NaN or infinite grey values in pixels that are not excluded; labels that are not clear.
         """
-        labels = self.labels.read(z)
-        membrane, excluded = labels.membrane, labels.ignored
-        if self.added is not None:
-            added = self.added.read(z)
+        found = [(file, file.read(z)) for file in self._label_files]
+        membrane, excluded = found[0][1].membrane, found[0][1].ignored
+        for _, added in found[1:]:
             membrane, excluded = membrane | added.membrane, _either(excluded, added.ignored)
         if self.exclude is not None:
             excluded = _either(excluded, self.exclude.read(z) != 0)
+        for file, labels in found:
+            file.count_marked(labels.marked, excluded)
         classes = membrane.astype(np.int8)
-        marked, labelled = labels.marked, classes.size
         if excluded is not None:
             classes[excluded] = EXCLUDED
-            marked, labelled = marked & ~excluded, int(np.count_nonzero(~excluded))
-        part = self.placement.region.slices
         grey = self.raw.read(self.placement.raw_slices[z])
-        found = LabelledSlice(grey, np.ascontiguousarray(classes[part]), int(np.count_nonzero(marked)), labelled)
-        if grey.dtype.kind == "f" and not np.isfinite(grey[found.counted]).all():
+        part = LabelledSlice(grey, np.ascontiguousarray(classes[self.placement.region.slices]))
+        if grey.dtype.kind == "f" and not np.isfinite(grey[part.counted]).all():
             raise UserError(f"{self.raw.path}: slice {z} holds NaN or infinite values; replace them, mark them in a mask "
                             f"for --exclude, or leave the slice out with --slices")
-        return found
+        return part
+
+    @property
+    def _label_files(self) -> List[LabelFile]:
+        return [self.labels] if self.added is None else [self.labels, self.added]
+
+    def refuse_mostly_marked(self) -> None:
+        """Refuse labels that mark more than half of the pixels in the slices read so far, as inverted ones do."""
+        for file in self._label_files:
+            file.refuse_mostly_marked()
 
     def doubts(self) -> List[str]:
         """Sentences for the user on what may not be as it should in the slices read so far."""
-        return self.warnings + self.labels.warnings()
+        return self.warnings + [sentence for file in self._label_files for sentence in file.warnings()]
 
     def describe(self) -> Dict[str, Any]:
         """Files with hashes, shape, data type and pixel size, as ``patches.json`` holds them."""
@@ -190,21 +193,6 @@ class Source:
                 "add_labels": file(self.added.volume if self.added else None), "exclude": file(self.exclude),
                 "shape": list(self.raw.shape), "dtype": self.raw.dtype.name,
                 "pixel_size_nm": self.raw.pixel_size.as_list()}
-
-
-def refuse_mostly_marked(source: Source, marked: int, labelled: int) -> None:
-    """Refuse labels that mark more than half of the pixels, as inverted ones do.
-
-    Parameters
-    ----------
-    marked, labelled : sums over the slices that are used, see :class:`LabelledSlice`.
-    """
-    if 2 * marked <= labelled:
-        return
-    value, other = source.labels.coding.recorded_value, source.labels.opposite()
-    advice = f"try --membrane-value {other:g}, or pass --force" if other is not None else "check it, or pass --force"
-    raise UserError(f"{source.stack.labels}: {100 * marked / labelled:.0f} % of the pixels are marked, which hints at a "
-                    f"wrong --membrane-value {value}; {advice} if it is right")
 
 
 def _either(one: Optional[np.ndarray], other: Optional[np.ndarray]) -> Optional[np.ndarray]:

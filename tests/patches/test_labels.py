@@ -67,8 +67,8 @@ def test_labels_may_be_of_any_type(tmp_path, pair, dtype):
 def test_one_and_two_need_the_value_that_is_membrane(tmp_path, pair):
     first = make(pair, tmp_path / "one")
     coded = saved(tmp_path, numbered(), np.where(membrane() > 0, 2, 1).astype(np.uint8))
-    check_refused(tmp_path, coded, "values 1 and 2, and it is not clear.*--membrane-value 1 or --membrane-value 2")
-    check_refused(tmp_path, coded, "values 1 and 2, and not --membrane-value 3", membrane_value=3)
+    check_refused(tmp_path, coded, "values 1 and 2 .up to slice 0., and it is not clear.*--membrane-value 1 or --membrane-value 2")
+    check_refused(tmp_path, coded, "values 1 and 2 .*, and not --membrane-value 3", membrane_value=3)
     second = make(coded, tmp_path / "two", membrane_value=2)
     np.testing.assert_array_equal(pixels(first, "train"), pixels(second, "train"))
     assert second.info["membrane_value"] == 2
@@ -80,7 +80,7 @@ def test_a_value_to_ignore_is_of_no_class(tmp_path, ignored, dtype):
     out = np.random.default_rng(2).random(SHAPE) < 0.1
     labels = np.where(out, np.array(ignored, dtype), (membrane() > 0).astype(dtype))
     stack = saved(tmp_path, numbered(), labels)
-    check_refused(tmp_path, stack, "hold the values (-1, 0 and 1|0, 1 and [0-9]+),.*--ignore-value.*--labels-are instances")
+    check_refused(tmp_path, stack, "holds the values (-1, 0 and 1|0, 1 and [0-9]+) .*--ignore-value.*--labels-are instances")
     database = make(stack, tmp_path / "db", ignore_values=[ignored], train=1200)
     numbers, label = pixels(database, "train")
     assert not out.ravel()[numbers].any()
@@ -162,3 +162,8 @@ def test_labels_that_are_not_numbers_or_unknown_are_refused(tmp_path):
     labels[3, 4, 5] = np.nan
     check_refused(tmp_path, saved(tmp_path, numbered(), labels), "slice 3 of the labels holds NaN")
     check_refused(tmp_path, saved(tmp_path, numbered(), membrane()), "--labels-are cells: is not known", labels_are="cells")
+
+
+def test_a_second_label_file_that_is_inverted_is_refused(tmp_path, pair):
+    tifffile.imwrite(tmp_path / "other.tif", 255 - membrane(seed=9))
+    check_refused(tmp_path, pair._replace(add_labels=str(tmp_path / "other.tif")), "other.tif: 80 % of the pixels are marked")

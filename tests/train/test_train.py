@@ -9,13 +9,18 @@ import time
 
 import numpy as np
 import pytest
+import tifffile
 
 pytestmark = pytest.mark.caffe
 
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.base.files import sha256
+from pycaffe_tools.datasets.scene import write_synthetic
 from pycaffe_tools.nets import paper, process as caffe_process
 from pycaffe_tools.nets.model import open_model
 from pycaffe_tools.nets.schema import read_prototxt
+from pycaffe_tools.patches.making import make_database
+from pycaffe_tools.patches.sources import LabelledStack
 from pycaffe_tools.train import log as training_log
 from pycaffe_tools.train.training import train
 
@@ -165,3 +170,18 @@ def test_the_committed_solvers_run_by_hand(database, tmp_path):
                             cwd=str(tmp_path), stderr=subprocess.PIPE, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
     assert (tmp_path / "runs" / "N7_train_iter_2.caffemodel").is_file()
+
+
+def test_a_model_of_stacks_normalised_one_by_one_holds_those_of_its_training(tmp_path):
+    volumes = []
+    for seed, factor in ((0, 1), (1, 200)):
+        write_synthetic(tmp_path / str(seed), slices=2, size=96, seed=seed)
+        grey = tifffile.imread(tmp_path / str(seed) / "raw.tif").astype(np.uint16) * factor
+        tifffile.imwrite(tmp_path / str(seed) / "raw.tif", grey, photometric="minisblack")
+        volumes.append(LabelledStack(*(str(tmp_path / str(seed) / f"{name}.tif") for name in ("raw", "membranes"))))
+    made = make_database(volumes, tmp_path / "patches", "membrane", train=200, val=200, normalise="stack")
+    held = train("N7", made.directory, tmp_path / "N7", max_iter=2, tests=1).info["normalisation"]
+    assert held["by"] == "stack"
+    for stack, volume in zip(held["stacks"], volumes):
+        assert stack["sha256"] == sha256(volume.raw)
+        assert stack["mean"] == pytest.approx(tifffile.imread(volume.raw)[0].mean())
