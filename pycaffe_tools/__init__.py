@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any, List
 
 __version__ = "0.1.0"
 
-__all__ = ["Pair", "UserError", "draw_sample", "evaluate", "export", "make_database", "open_database", "open_model",
+__all__ = ["LabelledStack", "UserError", "draw_sample", "evaluate", "export", "make_database", "open_database", "open_model",
            "open_volume", "order_layer", "prune", "remove_features", "segment", "train", "verify", "write_synthetic"]
 
 _WHERE = {
-    "Pair": "patches.sources",
+    "LabelledStack": "patches.sources",
     "UserError": "base.errors",
     "draw_sample": "ordering.sample",
     "make_database": "patches.making",
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from .ordering.sample import draw_sample as draw_sample
     from .patches.database import open_database as open_database
     from .patches.making import make_database as make_database
-    from .patches.sources import Pair as Pair
+    from .patches.sources import LabelledStack as LabelledStack
     from .prune.door import prune as prune
     from .segment.door import segment as segment
     from .surgery.proof import verify as verify
