@@ -68,9 +68,7 @@ def _varying(names: Sequence[str], reading: Callable[[str], Key]) -> Optional[Li
     keys = [reading(name) for name in names]
     if not all(keys):
         return None
-    if len(keys) == 1:
-        return [keys[0][-1:]]
-    if len({len(key) for key in keys}) > 1:
+    if len(keys) == 1 or len({len(key) for key in keys}) > 1:
         return keys
     columns = [column for column in zip(*keys) if len(set(column)) > 1]
     return list(zip(*columns)) if columns else None
@@ -80,6 +78,9 @@ def _match(ours: Sequence[Key], theirs: Sequence[Key]) -> bool:
     if list(ours) == list(theirs):
         return True
     widths = {len(key) for key in ours}, {len(key) for key in theirs}
+    if len(ours) == len(theirs) == 1:
+        # Nothing varies: the last number, or any that both have where one name has more of them.
+        return ours[0][-1] == theirs[0][-1] or widths[0] != widths[1] and not set(ours[0]).isdisjoint(theirs[0])
     if any(len(width) > 1 for width in widths) or widths[0] == widths[1]:
         return False
     # One of them has a further number that varies, such as a date.
@@ -99,7 +100,7 @@ def _other_slices(first: Volume, other: Volume, ours: Sequence[str], theirs: Seq
     lacks = [name for name, key in zip(ours, keys) if key not in their_keys]
     adds = [name for name, key in zip(theirs, their_keys) if key not in keys]
     parts = ([f"has no slice for {_some(lacks)} of {first.path}"] if lacks else [])
-    parts += [f"has {_some(adds)}, which {first.path} has not"] if adds else []
+    parts += [f"has {_some(adds)}, which {first.path} does not have"] if adds else []
     if not parts:
         z = next((z for z, pair in enumerate(zip(keys, their_keys)) if pair[0] != pair[1]), 0)
         parts = [f"slice {z} is {theirs[z]}, but {ours[z]} in {first.path}"]

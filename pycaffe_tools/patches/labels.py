@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
@@ -96,8 +96,9 @@ class LabelFile:
         self.coding = coding
         self.values: List[Number] = []
         """Values that were met, those to be ignored left out; of numbered objects only a few."""
+        self.ignored_values: Set[int] = set()
+        """Values to be ignored that were met."""
         self._marked_value: Optional[Number] = None
-        self._ignored_values_met = False
         self._contacts = self._membrane_pixels = 0
         self._marked_pixels = self._labelled_pixels = 0
 
@@ -116,8 +117,8 @@ class LabelFile:
         for value in self.coding.ignore_values:
             hit = _equal(image, value)
             ignored = hit if ignored is None else ignored | hit
-        if ignored is not None:
-            self._ignored_values_met |= bool(ignored.any())
+            if hit.any():
+                self.ignored_values.add(value)
         marked = self._numbered(image, ignored) if self.coding.numbered else self._two_valued(z, image, ignored)
         if ignored is not None:
             marked &= ~ignored
@@ -149,16 +150,11 @@ class LabelFile:
 
     def warnings(self) -> List[str]:
         """Sentences on what the slices read so far make doubtful."""
-        found = []
-        if self.coding.ignore_values and not self._ignored_values_met:
-            names = ", ".join(map(str, self.coding.ignore_values))
-            found.append(f"{self.volume.path}: holds no pixel of --ignore-value {names}"
-                         + (f", only the values {listed(self.values)}" if self.values else "") + "; check the value")
-        if self._contacts > TOUCHING * self._membrane_pixels:
-            found.append(f"{self.volume.path}: cells touch each other at {self._contacts} places without membrane of "
-                         f"value {self.coding.recorded_value} between them, and that counts as no membrane; draw the "
-                         f"borders, or check --membrane-value")
-        return found
+        if self._contacts <= TOUCHING * self._membrane_pixels:
+            return []
+        return [f"{self.volume.path}: cells touch each other at {self._contacts} places without membrane of value "
+                f"{self.coding.recorded_value} between them, and that counts as no membrane; draw the borders, or check "
+                f"--membrane-value"]
 
     def _numbered(self, image: np.ndarray, ignored: Optional[np.ndarray]) -> np.ndarray:
         if self.coding.labels_are == "numbered-mitochondria":

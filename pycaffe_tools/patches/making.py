@@ -13,10 +13,10 @@ writes a folder that holds all that training needs:
 ``patches.json``   sources with hashes, counts, seed, normalisation, every choice, warnings
 =================  ========================================================================
 
-Both classes are equally frequent, and excluded pixels count nowhere, in the
-normalisation neither.  Pixels are drawn in two passes, first
-counted and then picked, so that every pixel of a class has the same chance and
-memory grows neither with the volume nor with the patches themselves.
+Both classes are equally frequent.  Excluded pixels count nowhere, and do not
+enter the normalisation.  Pixels are drawn in two passes, first counted and then
+picked, so that every pixel of a class has the same chance and memory grows
+neither with the volume nor with the patches themselves.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ def make_database(stacks: Sequence[LabelledStack], out: PathLike, labels_are: st
     if shard_patches < 1 or shard_patches * PATCH_SIZE ** 2 > np.iinfo(np.int32).max:
         raise UserError(f"a shard of {shard_patches} patches: Caffe takes 1 to "
                         f"{np.iinfo(np.int32).max // PATCH_SIZE ** 2} patches a file")
+    if normalise not in ("all", "stack"):
+        raise UserError(f"--normalise {normalise}: is not known; pass all or stack")
     coding = LabelCoding(labels_are, membrane_value, tuple(ignore_values), rim).checked()
     out = Path(out).absolute()
     refuse_existing(out, force, PRODUCTS)

@@ -11,7 +11,7 @@ from ..base.ranges import Region, parse_region
 from ..volumes.opening import open_labels, open_volume
 from ..volumes.volume import Volume
 from .belonging import other_pixel_size, refuse_other_slices
-from .labels import LabelCoding, LabelFile
+from .labels import LabelCoding, LabelFile, listed
 
 POSITIVE, NEGATIVE, EXCLUDED = 1, 0, -1
 
@@ -182,7 +182,12 @@ class Source:
 
     def doubts(self) -> List[str]:
         """Sentences for the user on what may not be as it should in the slices read so far."""
-        return self.warnings + [sentence for file in self._label_files for sentence in file.warnings()]
+        met = set().union(*(file.ignored_values for file in self._label_files))
+        values = self.labels.values
+        unmet = [f"{self.labels.volume.path}: holds no pixel of --ignore-value {value}"
+                 + (f", only of {listed(values)}" if values else "") + "; check the value"
+                 for value in self.labels.coding.ignore_values if value not in met]
+        return self.warnings + unmet + [sentence for file in self._label_files for sentence in file.warnings()]
 
     def describe(self) -> Dict[str, Any]:
         """Files with hashes, shape, data type and pixel size, as ``patches.json`` holds them."""

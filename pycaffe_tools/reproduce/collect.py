@@ -99,7 +99,7 @@ def _database(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
                 source[key]["path"] = Path(source[key]["path"]).name
     if node.name in ("data-main", "data-main-s1"):
         _input_crop(store, folder)
-    return info
+    return _without_folders(info, store)
 
 
 def _as_written(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
@@ -155,7 +155,15 @@ def _segmentation(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
     crop = _data_set(store).crop
     with open_volume(store.path(node.name) / SEGMENTED) as volume:
         _write_png(folder / "crops" / f"{node.facts['run']}.png", volume.read(0)[crop[0]:crop[1], crop[2]:crop[3]])
-    return scores
+    return _without_folders(scores, store)
+
+
+def _without_folders(content: Dict[str, Any], store: RunStore) -> Dict[str, Any]:
+    """Content whose warnings, where it has any, name files by the plan's placeholders."""
+    if "warnings" in content:
+        content["warnings"] = [text.replace(str(store.root), "{runs}").replace(str(store.em), "{em}")
+                               for text in content["warnings"]]
+    return content
 
 
 _RESULTS: Dict[str, Callable[[Node, RunStore, Path], Dict[str, Any]]] = {

@@ -29,6 +29,8 @@ class Named:
     (["s1_20240105", "s2_20240106"], ["mask1", "mask2"]),           # a further number that varies
     (["left", "right"], ["left_mask", "right_mask"]),
     (["x5"], ["label_05"]),
+    (["raw1_z5"], ["label2_z5"]),
+    (["slice_0001_raw"], ["slice_0001_label_v2"]),
 ])
 def test_names_that_belong_together(ours, theirs):
     assert refuse_other_slices(Named("raw", *ours), Named("labels", *theirs)) is None
@@ -36,7 +38,7 @@ def test_names_that_belong_together(ours, theirs):
 
 
 @pytest.mark.parametrize("ours, theirs, said", [
-    (["s00", "s01", "s03"], ["s00", "s01", "s02"], "labels: has no slice for s03 of raw and has s02, which raw has not"),
+    (["s00", "s01", "s03"], ["s00", "s01", "s02"], "labels: has no slice for s03 of raw and has s02, which raw does not have"),
     (["raw_1", "raw_2", "raw_3"], ["label_0", "label_1", "label_2"], "no slice for raw_3 of raw and has label_0"),
     (["a1", "a2", "a3"], ["a1", "a2"], "no slice for a3"),
     (["1_1", "1_2", "2_1"], ["1_1", "1_2", "2_2"], "no slice for 2_1 of raw and has 2_2"),
