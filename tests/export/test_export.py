@@ -1,6 +1,5 @@
 """Exports to ONNX hold the trained network: the same probabilities, in a form that other programs accept."""
 
-import importlib.util
 import io
 import json
 import subprocess
@@ -252,8 +251,25 @@ def test_a_package_is_a_zip_file(n7, tmp_path, capsys):
     assert "ends in .zip" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(importlib.util.find_spec("bioimageio") is None, reason="needs bioimageio.core installed")
+def test_the_package_is_valid_by_the_rules_of_bioimageio(package, tmp_path):
+    spec = pytest.importorskip("bioimageio.spec")
+
+    def judged(path):
+        with spec.ValidationContext(perform_io_checks=True):
+            return spec.load_description(path)
+
+    found = judged(package)
+    assert not isinstance(found, spec.InvalidDescr), found.validation_summary.format()
+    assert found.type == "model" and [str(axis.id) for axis in found.outputs[0].axes] == ["batch", "channel", "y", "x"]
+    # The same judge refuses a package that lacks what it describes.
+    broken = tmp_path / "broken.zip"
+    with zipfile.ZipFile(package) as archive, zipfile.ZipFile(broken, "w") as copy:
+        for name in set(archive.namelist()) - {"test_output.npy"}:
+            copy.writestr(name, archive.read(name))
+    assert isinstance(judged(broken), spec.InvalidDescr)
+
+
 def test_the_bioimageio_tools_accept_the_package(package):
-    core = pytest.importorskip("bioimageio.core")
+    core = pytest.importorskip("bioimageio.core", reason="needs bioimageio.core installed")
     summary = core.test_model(package)
     assert summary.status == "passed", summary.format()
