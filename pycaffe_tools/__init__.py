@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING, Any, List
 
 __version__ = "0.1.0"
 
-__all__ = ["LabelledStack", "UserError", "draw_sample", "evaluate", "export", "make_database", "open_database", "open_model",
-           "open_volume", "order_layer", "prune", "remove_features", "segment", "train", "verify", "write_synthetic"]
+__all__ = ["LabelledStack", "OrderingOptions", "UserError", "draw_sample", "evaluate", "export", "make_database",
+           "open_database", "open_model", "open_volume", "order_layer", "prune", "remove_features", "segment", "train",
+           "verify", "write_synthetic"]
 
 _WHERE = {
     "LabelledStack": "patches.sources",
+    "OrderingOptions": "ordering.ordering",
     "UserError": "base.errors",
     "draw_sample": "ordering.sample",
     "make_database": "patches.making",
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from .evaluate.evaluation import evaluate as evaluate
     from .export.onnx_net import export as export
     from .nets.model import open_model as open_model
-    from .ordering.ordering import order_layer as order_layer
+    from .ordering.ordering import OrderingOptions as OrderingOptions, order_layer as order_layer
     from .ordering.sample import draw_sample as draw_sample
     from .patches.database import open_database as open_database
     from .patches.making import make_database as make_database
