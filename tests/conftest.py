@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(config, items):
         if "caffe" in item.keywords and not HAS_CAFFE:
             item.add_marker(pytest.mark.skip(reason="needs an installed Caffe"))
         if "slow" in item.keywords and not config.getoption("--slow"):
-            item.add_marker(pytest.mark.skip(reason="slow: say --slow"))
+            item.add_marker(pytest.mark.skip(reason="slow: pass --slow"))
 
 
 @pytest.fixture(scope="session")

@@ -380,7 +380,7 @@ def test_an_environment_without_its_stamp_is_not_taken_for_whole(debian):
     assert "network" in debian.refusal()
 
 
-def test_an_environment_of_other_scripts_is_built_anew(checkout):
+def test_an_environment_of_other_scripts_is_built_again(checkout):
     python = checkout.python_with_stubs(*EVERYTHING)
     checkout.program("caffe", "exit 0")
     assert checkout.set_up(CAFFE_PYTHON=str(python)).returncode == 0

@@ -68,7 +68,7 @@ def test_numbers_of_no_range_are_wrong_usage(text, capsys):
 
 
 @pytest.mark.parametrize("module", sorted(set(COMMANDS) & {"train", "prune", "ordering", "patches", "synth", "surgery"}))
-def test_seeds_that_would_be_drawn_anew_or_crash_are_wrong_usage(module):
+def test_seeds_that_would_be_drawn_at_random_or_crash_are_wrong_usage(module):
     folder = Path(pycaffe_tools.__file__).parent / module
     command = importlib.import_module(f"pycaffe_tools.{module}" + (".__main__" if folder.is_dir() else "")).cli
     seed = next(parameter for parameter in command.params if parameter.name == "seed")
