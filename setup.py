@@ -19,11 +19,13 @@ class BuildWithShippedFiles(build_py):
 
     def run(self):
         """Build as usual, then copy."""
-        super().run()
         if getattr(self, "editable_mode", False):
+            super().run()
             return
+        # An earlier build in this checkout may have left modules that are gone or elsewhere now.
+        shutil.rmtree(Path(self.build_lib, "pycaffe_tools"), ignore_errors=True)
+        super().run()
         shipped = Path(self.build_lib, "pycaffe_tools", "shipped")
-        shutil.rmtree(shipped, ignore_errors=True)
         for name in SHIPPED:
             source, place = ROOT / name, shipped / name
             place.parent.mkdir(parents=True, exist_ok=True)

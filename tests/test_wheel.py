@@ -33,6 +33,10 @@ def wheel(tmp_path_factory):
         place = source / path.relative_to(ROOT)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(path.read_bytes())
+    # What an earlier build of another layout left behind.
+    old = source / "build" / "lib" / "pycaffe_tools" / "gone.py"
+    old.parent.mkdir(parents=True)
+    old.write_text("")
     done = subprocess.run([sys.executable, "-c", "import sys; from setuptools import build_meta\n"
                                                  "print(build_meta.build_wheel(sys.argv[1]))", str(folder)],
                           cwd=str(source), capture_output=True, text=True)
