@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from pathlib import Path
-from typing import Any, List, Mapping, NamedTuple, Optional
+from typing import Any, Generic, List, Mapping, NamedTuple, Optional, Type, TypeVar
 
 from ..base.errors import UserError
 from ..base.files import PathLike
@@ -33,13 +33,35 @@ class Step(NamedTuple):
     margin: Optional[float]
 
 
-class Log:
+class GlobalStep(NamedTuple):
+    """One feature discarded from one of all layers.
+
+    Attributes
+    ----------
+    layer, feature : which, by the layer's name and the feature's number in it.
+    loss : mean loss once it and all before it are discarded.
+    cost : of the net that is left, in the unit of the cost model.
+    ratio : how much the loss rises (below 0: falls) for each unit of cost that this step saves; None if it saves nothing.
+    """
+
+    layer: str
+    feature: int
+    loss: float
+    cost: float
+    ratio: Optional[float]
+
+
+AnyStep = TypeVar("AnyStep", Step, GlobalStep)
+
+
+class Log(Generic[AnyStep]):
     """The append-only log of an ordering: a header line, then one line a step, each on disk before the next.
 
     Parameters
     ----------
     path : the file, continued if it exists; None keeps the log in memory only.
     header : what the ordering is; an existing log must have the same.
+    kind : class of its steps.
 
     Attributes
     ----------
@@ -51,14 +73,15 @@ class Log:
     UserError : the log is of another ordering, damaged before its last line, or in use by another process.
     """
 
-    def __init__(self, path: Optional[PathLike], header: Mapping[str, Any]):
+    def __init__(self, path: Optional[PathLike], header: Mapping[str, Any], kind: Type[AnyStep]):
         self.path = None if path is None else Path(path)
         self.header = dict(header)
+        self._kind: Type[AnyStep] = kind
         self.loss_before: Optional[float] = None
-        self.steps: List[Step] = []
+        self.steps: List[AnyStep] = []
         self._file: Any = None
 
-    def __enter__(self) -> Log:
+    def __enter__(self) -> Log[AnyStep]:
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "a+b")
@@ -85,7 +108,7 @@ class Log:
         self.loss_before = loss_before
         self._append({**self.header, "loss_before": loss_before})
 
-    def add(self, step: Step, **spent: float) -> None:
+    def add(self, step: AnyStep, **spent: float) -> None:
         """Write a step; it is on disk when this returns."""
         self.steps.append(step)
         self._append({"step": len(self.steps), **step._asdict(), **spent})
@@ -107,7 +130,7 @@ class Log:
             entries = [json.loads(line) for line in whole.splitlines()]
             if entries:
                 self.loss_before = entries[0].pop("loss_before")
-                self.steps = [Step(*(entry[name] for name in Step._fields)) for entry in entries[1:]]
+                self.steps = [self._kind(*(entry[name] for name in self._kind._fields)) for entry in entries[1:]]
         except (ValueError, KeyError, AttributeError):
             raise UserError(f"{self.path}: is damaged or no log of an ordering; delete it and start again") from None
         if entries and entries[0] != self.header:

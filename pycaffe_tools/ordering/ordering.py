@@ -155,7 +155,8 @@ def order_layer(graph: NetGraph, weights: Weights, layer: str, sample: Sample, o
         log = Path(options.cache) / f"{layer}-{criterion}{'-plain' if plain else ''}-{key[:12]}.log"
     masked = without_features(weights, below)
     problem = PruningProblem(graph, masked, layer, sample.data, sample.labels)
-    with Log(log, {"format": FORMAT, "layer": layer, "criterion": criterion, "plain": plain, "key": key}) as record:
+    with Log(log, {"format": FORMAT, "layer": layer, "criterion": criterion, "plain": plain, "key": key},
+             Step) as record:
         if record.loss_before is None or len(record.steps) < stop_after:
             oracle = open_oracle(problem, plain=plain, workers=options.workers, max_memory=options.max_memory,
                                  batch_size=sample.batch_size, quiet=options.quiet)
@@ -200,7 +201,7 @@ def by_score(scores: Sequence[float]) -> Chooser:
     return choose
 
 
-def _discard(oracle: Oracle, choose: Chooser, record: Log, stop_after: int, label: Optional[str]) -> None:
+def _discard(oracle: Oracle, choose: Chooser, record: Log[Step], stop_after: int, label: Optional[str]) -> None:
     """Discard features until there are ``stop_after``, first those that the log already has."""
     for step in record.steps:
         oracle.remove(step.feature)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Optional
 
 import click
 
 from ..base.command import OPTIONS, SEED, FiniteRange, run
-from ..base.errors import UserError
 from ..base.files import read_json
 from ..base.ranges import parse_size
 from ..nets.model import Model, open_model
+from ..ordering.counts import parse_counts
 from ..ordering.ordering import CRITERIA
 from .door import prune
 from .pruned_model import PRUNING
@@ -69,23 +69,6 @@ def _report(before: Model, after: Model) -> None:
                 for accuracy in (before.validation_accuracy, after.validation_accuracy))
     click.echo(f"parameters {parameters[0]:,} -> {parameters[1]:,} ({100 * (1 - parameters[1] / parameters[0]):.1f} % "
                f"pruned); validation accuracy {old} -> {new} % before retraining")
-
-
-def parse_counts(text: str) -> Dict[str, int]:
-    """Counts written as ``c1=30,c2=20,c3=10,fc4=10``.
-
-    Raises
-    ------
-    UserError : not of that form.
-    """
-    try:
-        pairs = [part.split("=") for part in text.split(",")]
-        counts = {name.strip(): int(count) for name, count in pairs}
-        if len(counts) < len(pairs):
-            raise ValueError
-        return counts
-    except ValueError:
-        raise UserError(f"--counts {text}: write each layer once with its count, like c1=30,c2=20,c3=10,fc4=10") from None
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ def test_a_log_cut_anywhere_is_completed_to_the_same_log(tmp_path):
 
 
 def test_each_step_is_on_disk_before_the_next(tmp_path):
-    with Log(tmp_path / "x.log", {"key": "k"}) as log:
+    with Log(tmp_path / "x.log", {"key": "k"}, Step) as log:
         log.begin(0.5)
         for number in range(3):
             log.add(Step(number, 0.5, None, None), forward_passes=2)
@@ -206,9 +206,9 @@ def test_each_step_is_on_disk_before_the_next(tmp_path):
 
 
 def test_two_processes_do_not_write_one_log(tmp_path):
-    with Log(tmp_path / "x.log", {"key": "k"}):
+    with Log(tmp_path / "x.log", {"key": "k"}, Step):
         with pytest.raises(UserError, match="another process is making this ordering"):
-            Log(tmp_path / "x.log", {"key": "k"}).__enter__()
+            Log(tmp_path / "x.log", {"key": "k"}, Step).__enter__()
 
 
 @pytest.mark.parametrize("criterion", ["apoz", "l1", "taylor", "random"])

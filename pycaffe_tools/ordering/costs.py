@@ -1,0 +1,42 @@
+"""The cost models by name, as ``--cost`` gives them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import click
+
+from .. import engines
+from ..base.files import PathLike
+from ..nets.netgraph import NetGraph
+from .cost import ArithmeticCost, CostModel, ParameterCost
+from .dense_time import read_time, stored_time
+
+COSTS = ("time", "parameters", "macs")
+
+
+def cost_model(name: str, graph: NetGraph, time_model: Optional[PathLike], folder: Path,
+               engine: Optional[str] = None) -> CostModel:
+    """A cost model.
+
+    Parameters
+    ----------
+    name : one of ``COSTS``.
+    graph : the net.
+    time_model : file of measured times.
+    folder : where measured times are kept if ``time_model`` is not given.
+    engine : whose time is measured then; by default the fastest one installed.
+
+    Raises
+    ------
+    UserError : the net has no dense form, the file is not of this net, or the engine is not installed.
+    """
+    if name == "parameters":
+        return ParameterCost(graph)
+    if name == "macs":
+        return ArithmeticCost(graph)
+    if time_model is not None:
+        return read_time(time_model, graph)
+    engine = engine or engines.default_name()
+    return stored_time(folder / f"time-{engine}.json", graph, engine, lambda note: click.echo(note, err=True))
