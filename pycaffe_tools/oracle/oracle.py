@@ -1,11 +1,12 @@
 """The training loss of a net with features of one layer discarded, in real Caffe.
 
-Equation 2 and 3 of Roels et al. (ISBI 2017) ask one question again and again:
+Equations 2 and 3 of Roels et al. (ISBI 2017) ask one question again and again:
 what is the loss if feature f of a layer is discarded as well?  An *oracle*
-answers it.  Two of them exist, with one interface (:class:`Oracle`) and the
-same answers: :class:`PlainOracle` here sets the weights and the bias of f to 0
-and runs the net; :class:`~pycaffe_tools.oracle.fast.FastOracle` recomputes
-only what changes.
+answers it.  There are two, with one interface (:class:`Oracle`) and the same
+answers: :class:`~pycaffe_tools.oracle.plain.PlainOracle` sets the weights and
+the bias of f to 0 and runs the net;
+:class:`~pycaffe_tools.oracle.fast.FastOracle` recomputes only what changes.
+:class:`~pycaffe_tools.oracle.net_oracle.NetOracle` has an oracle for each layer of a net.
 
 The loss is the mean softmax loss over the given patches, without the weight
 penalty of equation 1 (the paper does not say whether the penalty takes part

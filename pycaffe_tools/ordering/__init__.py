@@ -1,1 +1,1 @@
-"""The order in which a layer's features can go (Equations 2 and 3, and other criteria)."""
+"""The order in which features can go: of one layer (equations 2 and 3, and other criteria), or of all layers together."""
