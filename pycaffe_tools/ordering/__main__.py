@@ -53,7 +53,8 @@ def read_below(path: Optional[PathLike]) -> Dict[str, List[int]]:
 @click.option("--cost", type=click.Choice(COSTS), help="With --global: what a removal saves.  [default: time]")
 @click.option("--time-model", type=click.Path(), metavar="FILE",
               help="With --cost time: measured times; by default in --cache, and measured if there is no such file.")
-@click.option("--engine", type=click.Choice(ENGINES), help="Engine whose time is measured; by default the fastest installed.")
+@click.option("--engine", type=click.Choice([name for name in ENGINES if name != "patch"]),
+              help="Engine whose time is measured; by default the fastest installed.")
 @click.option("--down-to", metavar="LIST", help="With --global: features to keep at least, such as c1=30,c2=20; else 1 each.")
 @click.option("--target-cost", metavar="SHARE", type=FiniteRange(0, 1, min_open=True),
               help="With --global: end once the net costs at most this share of the whole one.")

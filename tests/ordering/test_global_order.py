@@ -17,6 +17,7 @@ from pycaffe_tools.ordering.global_order import Stop, order_globally, read_globa
 from pycaffe_tools.ordering.greedy import Removal, choose, largest_rise, score
 from pycaffe_tools.ordering.ordering import OrderingOptions, prunable_layers
 
+from ..conftest import ROOT
 from ..oracle.test_net_oracle import by_hand
 from ..oracle_nets import LENET, SMALL_COUNTS, graph, pruning_problem, trained_weights
 from .test_ordering import call, model, sample  # noqa: F401
@@ -227,6 +228,14 @@ def test_an_ordering_file_comes_back_as_it_was(tmp_path):
     (tmp_path / "other.json").write_text('{"format": 1, "steps": []}')
     with pytest.raises(UserError, match="other.json: is not the file of a global ordering"):
         read_global_ordering(tmp_path / "other.json")
+
+
+def test_the_file_and_its_log_hold_what_is_documented(tmp_path):
+    found = order(pruning_problem("lenet", ""), stop=Stop(steps=1), log=tmp_path / "global.log")
+    documented = (ROOT / "docs" / "file-formats.md").read_text().split("### Global ordering")[1].split("###")[0]
+    header, step = [json.loads(line) for line in (tmp_path / "global.log").read_text().splitlines()]
+    for name in (*found.as_json(), *found.as_json()["steps"][0], *found.audit, *header, *step):
+        assert f"`{name}`" in documented
 
 
 def test_a_log_cut_anywhere_is_completed_to_the_same_order(tmp_path):
