@@ -13,7 +13,8 @@ from ..base.errors import UserError
 from ..base.files import refuse_inputs
 from ..base.ranges import Pair, Region, slice_ranges
 from ..nets.model import Model, Normalisation
-from ..volumes.paths import check_kind, split_dataset
+from ..volumes.opening import check_output
+from ..volumes.paths import input_files, split_dataset
 from ..volumes.volume import Volume
 
 
@@ -65,7 +66,7 @@ def check_outputs(request: Request) -> None:
     if source in files:
         raise UserError(f"{request.input}: is the input and cannot be the output as well; choose another name")
     for path in filter(None, (request.out, request.mask_out)):
-        check_kind(path)
+        check_output(path, request.force)
         # A slice more among the slices of a folder would be read as one of them the next time.
         refuse_inputs(split_dataset(path)[0], source)
     if request.overlay_out:
@@ -97,7 +98,5 @@ def manifest_of(request: Request, volume: Volume, model: Model, normalisation: N
 
 def _size_and_time(path: str) -> Dict[str, int]:
     """Size and latest time of change of an input, in bytes and nanoseconds."""
-    file, _ = split_dataset(path)
-    files = [found for found in file.rglob("*") if found.is_file()] if file.is_dir() else [file]
-    stats = [found.stat() for found in files]
+    stats = [found.stat() for found in input_files(path)]
     return {"bytes": sum(stat.st_size for stat in stats), "modified": max(stat.st_mtime_ns for stat in stats)}

@@ -1,139 +1,182 @@
-"""HDF5 volumes: ``file.h5:/dataset``, read and written slice by slice."""
+"""Reading HDF5 volumes slice by slice: ``file.h5:/dataset``, BigDataViewer's and EMD files among them."""
 
 from __future__ import annotations
 
-import errno
-import json
-import os
-from contextlib import ExitStack
+import re
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.files import PathLike, atomic_file
-from . import pixel_size as calibration
-from .axes import Layout, brief
+from . import emd
+from .attributes import declared_axes, pixel_size_of
+from .axes import Layout, brief, listing
+from .bigdataviewer import is_cells, setup_pixel_size
 from .pixel_size import PixelSize
-from .volume import Volume
+from .volume import Stored
+
+_CHUNK_CACHE_BYTES = 128 << 20
+_LEVEL = re.compile(r"^(?P<image>.*/)s?(?P<level>[0-9]+)(?P<rest>/cells)?$")
+_FILTERS = {32000: "LZF", 32001: "Blosc", 32004: "LZ4", 32008: "bitshuffle", 32013: "ZFP", 32015: "Zstandard", 32026: "Blosc2"}
 
 
-def reserve_space(path: PathLike) -> None:
-    """Give all bytes of a file, which may be mostly a hole, a place on the disk now.
+def read_hdf5(path: str, file: Path, inner: Optional[str], axes: Optional[str]) -> Stored:
+    """Open a dataset for reading slice by slice.
 
-    A disk that is full is then an error before the work and not in the middle
-    of it, where the HDF5 library does not survive it.
+    Parameters
+    ----------
+    path : what to call it in messages.
+    file : the HDF5 file.
+    inner : a dataset, or a group with one image below it; None is the whole file.
+    axes : a letter for each dimension, or None.
 
     Raises
     ------
-    OSError : no space left.
+    UserError : damaged, several images, compressed with a filter that is not installed, or of a shape that is not
+        supported.
     """
-    if not hasattr(os, "posix_fallocate"):
-        return
-    with open(path, "r+b") as stream:
-        try:
-            os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
-        except OSError as error:        # file systems without it: the writes will tell
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-                raise
-
-
-def create_reserved_dataset(group: Any, name: str, shape: Sequence[int], dtype: Any) -> Any:
-    """An HDF5 dataset in one block whose place in the file is fixed at once, for :func:`reserve_space`."""
-    from h5py import h5d, h5p
-
-    layout = h5p.create(h5p.DATASET_CREATE)
-    layout.set_layout(h5d.CONTIGUOUS)
-    layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
-    layout.set_fill_time(h5d.FILL_TIME_NEVER)   # what was never written in a new file is a hole, that is zeros
-    return group.create_dataset(name, tuple(shape), dtype, dcpl=layout)
-
-
-# HDF5
-
-def _create_hdf5(stack: ExitStack, file: Path, inner: Optional[str], shape: Tuple[int, int, int], dtype: np.dtype,
-                 pixel_size: PixelSize, description: str, force: bool) -> Callable[[int, np.ndarray], None]:
-    import h5py
-
-    name = inner or ("/probabilities" if dtype.kind == "f" else "/volume")
-    if file.exists():
-        _refuse_other_datasets(file, name)
-    temporary = stack.enter_context(atomic_file(file))
-    with h5py.File(temporary, "w") as handle:
-        data = create_reserved_dataset(handle, name, shape, dtype)
-        _describe_hdf5(data, pixel_size, description)
-    reserve_space(temporary)
-    data = stack.enter_context(h5py.File(temporary, "r+"))[name]
-
-    def write(z: int, image: np.ndarray) -> None:
-        data[z] = image
-
-    return write
-
-
-def _describe_hdf5(data: Any, pixel_size: PixelSize, description: str) -> None:
-    for number, letter in enumerate("zyx"):
-        data.dims[number].label = letter
-    data.attrs["axistags"] = json.dumps({"axes": [
-        {"key": letter, "typeFlags": 2, "resolution": length or 0, "description": "nm" if length else ""}
-        for letter, length in zip("zyx", pixel_size)]})
-    if pixel_size.known:
-        data.attrs["resolution"] = np.array(pixel_size, np.float64)                 # CREMI: nm, z y x
-        data.attrs["element_size_um"] = np.array(pixel_size, np.float64) / 1000     # plant-seg: um, z y x
-    if description:
-        data.attrs["description"] = description
-
-
-def _refuse_other_datasets(file: Path, name: str) -> None:
-    """Replacing a file must not take other datasets with it, the raw data for example."""
-    import h5py
-
-    try:
-        with h5py.File(file, "r") as handle:
-            found = []
-            handle.visititems(lambda other, item: found.append("/" + other) if isinstance(item, h5py.Dataset) else None)
-    except OSError:
-        return
-    if set(found) - {name}:
-        raise UserError(f"{file}: holds other datasets ({', '.join(sorted(set(found) - {name})[:5])}) and would be "
-                        f"replaced as a whole; write to a new file")
-
-
-_CHUNK_CACHE_BYTES = 128 << 20
-
-
-# HDF5 and OME-Zarr
-
-def _open_hdf5(path: str, file: Path, inner: Optional[str], axes: Optional[str]) -> Volume:
     import h5py
 
     try:
         handle = h5py.File(file, "r")
     except OSError as error:
-        raise UserError(f"{file}: is not a readable HDF5 file ({brief(error)}); copy it anew") from error
+        raise UserError(f"{file}: is not a readable HDF5 file ({brief(error)}); copy it again") from error
     try:
-        names: List[str] = []
-        handle.visititems(lambda name, item: names.append("/" + name) if isinstance(item, h5py.Dataset) else None)
-        if inner is None and len(names) != 1:
-            raise UserError(f"{file}: holds {len(names)} datasets ({', '.join(names[:8])}); "
-                            f"name one, as in {file.name}:{names[0] if names else '/raw'}")
-        if inner is not None and not isinstance(handle.get(inner), h5py.Dataset):
-            raise UserError(f"{file}: has no dataset {inner}; it holds {', '.join(names[:8]) or 'none'}")
-        data = handle[inner or names[0]]
-        tags = calibration.axistags(data)
-        declared = "".join(str(tag.get("key", "?")).upper() for tag in tags) if tags else None
-        layout = Layout(path, data.shape, axes, declared if declared and len(declared) == data.ndim else None)
-        pixel_size = calibration.of_hdf5(data, layout.axes)
-        data = _with_chunk_cache(file, data, layout)
-        return Volume(path, layout.shape, data.dtype, pixel_size,
-                      lambda z: layout.read(data, z), handle.close, lambda: [file])
-    except BaseException:
+        data = handle[_name_of_image(handle, file, inner)]
+        layout = Layout(path, data.shape, axes, _declared(path, data))
+        pixel_size = _pixel_size(file, data, layout.axes)
+        read, stored = _reader(path, file, data, layout)
+        return Stored(layout.shape, stored, pixel_size, read, lambda: [file], handle.close)
+    except (UserError, MemoryError):
         handle.close()
         raise
+    except Exception as error:          # the library on bytes that are not what it expects
+        handle.close()
+        raise UserError(f"{path}: is not a readable HDF5 volume ({brief(error)}); copy it again") from error
 
 
-def _with_chunk_cache(file: Path, data: Any, layout: Layout) -> Any:
+def _name_of_image(handle: Any, file: Path, inner: Optional[str]) -> str:
+    import h5py
+
+    names = full_resolution(_images(handle))
+    if inner is not None and inner != "/":
+        place = handle.get(inner)
+        if isinstance(place, h5py.Dataset):
+            return inner
+        below = [name for name in names if name.startswith(inner.rstrip("/") + "/")]
+        if place is None or not below:
+            raise UserError(f"{file}: has no dataset {inner}; it holds {listing(names) or 'no image'}")
+        names = below
+    if len(names) != 1:
+        advice = f"name one, as in {file}:{names[0]}" if names else "check the file"
+        raise UserError(f"{file}: holds {len(names)} images ({listing(names) or 'no array of two or more dimensions'}); {advice}")
+    return names[0]
+
+
+def _images(handle: Any) -> Dict[str, Tuple[int, ...]]:
+    """Name and shape of each dataset that may be an image: numbers in two or more dimensions."""
+    import h5py
+
+    found: Dict[str, Tuple[int, ...]] = {}
+
+    def look(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and len(item.shape or ()) >= 2 and item.dtype.kind in "biufc" \
+                and not h5py.h5ds.is_scale(item.id):
+            found["/" + name] = tuple(item.shape)
+
+    handle.visititems(look)
+    special = {name: shape for name, shape in found.items() if is_cells(name) or emd.is_image(handle[name])}
+    return special or found
+
+
+def full_resolution(images: Mapping[str, Tuple[int, ...]]) -> List[str]:
+    """Names without the lower levels of a pyramid: ``/raw/s1`` where there is a larger ``/raw/s0``.
+
+    >>> full_resolution({"/raw/s0": (8, 64, 64), "/raw/s1": (8, 32, 32), "/labels": (8, 64, 64)})
+    ['/raw/s0', '/labels']
+    """
+    lower = set()
+    for name, shape in images.items():
+        match = _LEVEL.match(name)
+        if match is None or int(match["level"]) == 0 or not (match["rest"] or name.rsplit("/", 1)[1].startswith("s")):
+            continue
+        above = int(match["level"]) - 1
+        for other in (f"{match['image']}{above}{match['rest'] or ''}", f"{match['image']}s{above}{match['rest'] or ''}"):
+            larger = images.get(other)
+            if larger is not None and len(larger) == len(shape) and larger != shape \
+                    and all(one >= two for one, two in zip(larger, shape)):
+                lower.add(name)
+    return [name for name in images if name not in lower]
+
+
+def _declared(path: str, data: Any) -> Optional[str]:
+    own = emd.axes_of(data)
+    return own if own is not None else declared_axes(path, data.ndim, data.attrs, _labels(data))
+
+
+def _labels(data: Any) -> List[str]:
+    """Dimension labels; where there are none, the names of the scales that are attached, as netCDF has it."""
+    return [dimension.label or (str(dimension[0].name).rsplit("/", 1)[-1] if len(dimension) else "")
+            for dimension in data.dims]
+
+
+def _pixel_size(file: Path, data: Any, axes: str) -> PixelSize:
+    holders: List[Any] = [data.attrs]
+    group = data.parent
+    while True:
+        holders.append(group.attrs)
+        if group.name == "/":
+            break
+        group = group.parent
+    size = pixel_size_of(holders, axes)
+    if size == PixelSize() and is_cells(data.name):
+        size = setup_pixel_size(file, data)
+    if size == PixelSize():
+        size = emd.pixel_size_of(data, axes)
+    return size if size != PixelSize() else _of_scales(data, axes)
+
+
+def _of_scales(data: Any, axes: str) -> PixelSize:
+    """From attached scales with units: coordinates along each axis, evenly spaced."""
+    sizes = {}
+    for letter, dimension in zip(axes, data.dims):
+        if len(dimension) and dimension[0].ndim == 1 and len(dimension[0]) > 1:
+            units = dimension[0].attrs.get("units")
+            sizes[letter] = emd.spacing(dimension[0][()], units)
+    return PixelSize(*(sizes.get(letter) for letter in "ZYX"))
+
+
+def _reader(path: str, file: Path, data: Any, layout: Layout) -> Tuple[Callable[[int], np.ndarray], Any]:
+    missing = _missing_filters(data)
+    if missing:
+        try:                            # a chunk may have been stored without its filter
+            data[(0,) * data.ndim]
+        except OSError as error:
+            raise UserError(f"{path}: is compressed with the HDF5 filter {' and '.join(missing)}, which is not installed "
+                            f"here; install it (pip install hdf5plugin), or save it with gzip") from error
+    source = _with_chunk_cache(data, layout)
+    if is_cells(data.name) and data.dtype == np.int16:
+        # BigDataViewer has no unsigned type there, and writes the bits of unsigned grey values.
+        return lambda z: np.ascontiguousarray(layout.read(source, z)).view(np.uint16), np.dtype("uint16")
+    return lambda z: layout.read(source, z), data.dtype
+
+
+def _missing_filters(data: Any) -> List[str]:
+    import h5py
+
+    plist = data.id.get_create_plist()
+    codes = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
+    if not all(map(h5py.h5z.filter_avail, codes)):
+        try:
+            import hdf5plugin  # noqa: F401 - registers its filters
+        except ImportError:
+            pass
+    return [f"{code} ({_FILTERS[code]})" if code in _FILTERS else str(code)
+            for code in codes if not h5py.h5z.filter_avail(code)]
+
+
+def _with_chunk_cache(data: Any, layout: Layout) -> Any:
     """The dataset with a cache for one layer of chunks, if small: else chunks deep in z are decoded per slice."""
     import h5py
 

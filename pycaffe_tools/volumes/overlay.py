@@ -16,13 +16,14 @@ MEMBRANE_COLOUR = (255, 60, 30)
 def outline(mask: np.ndarray) -> np.ndarray:
     """Pixels of a mask that have one of their four neighbours outside of it; the image's border does not count."""
     inside = np.pad(mask, 1, mode="edge")
-    return mask & ~(inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:])
+    surrounded: np.ndarray = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
+    return np.asarray(mask & ~surrounded)
 
 
 def as_bytes(grey: np.ndarray, low: float, high: float) -> np.ndarray:
     """Grey values as uint8 for a screen: ``low`` is black, ``high`` is white."""
     scaled = (grey.astype(np.float32) - np.float32(low)) * np.float32(255 / max(high - low, 1e-6))
-    return np.clip(scaled, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(scaled, 0, 255), np.uint8)
 
 
 def overlay(grey: np.ndarray, mask: np.ndarray, contrast: Tuple[float, float]) -> np.ndarray:

@@ -3,58 +3,67 @@
 from __future__ import annotations
 
 import logging
-import math
-from contextlib import ExitStack
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.files import atomic_file
-from . import pixel_size as calibration
 from .axes import Layout, brief
-from .hdf5 import reserve_space
-from .pixel_size import PixelSize
-from .volume import Volume
+from .tiff_headers import Header, headers_of
+from .tiff_page import declared_colour, read_page, refuse_missing_codec, with_zero_black
+from .tiff_pixel_size import pixel_size_of
+from .volume import Stored
 
 # What tifffile logs about a damaged file is said in one sentence by whoever reads it.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
-class TiffSlices(NamedTuple):
-    """An open TIFF: ``read(z)`` gives slice z, y by x."""
+class _Image(NamedTuple):
+    """The pages that make up one image of the file."""
 
-    shape: Tuple[int, int, int]
-    dtype: np.dtype
-    pixel_size: calibration.PixelSize
-    read: Callable[[int], np.ndarray]
-    close: Callable[[], None]
+    pages: Sequence[Any]
+    shape: Tuple[int, ...]
+    axes: Optional[str]                 # a letter for each dimension of the shape, as the file has them
+    series: Optional[Any]               # of tifffile, where the image is one
+    number: int
 
 
-def read_tiff(path: str, file: Path, axes: Optional[str]) -> TiffSlices:
+def read_tiff(path: str, file: Path, inner: Optional[str], axes: Optional[str]) -> Stored:
     """Open a TIFF of any kind for reading slice by slice.
 
     Parameters
     ----------
     path : what to call it in messages.
     file : the TIFF.
+    inner : number of the image, counted from 0, in a file of several; or None.
     axes : a letter for each dimension, or None.
 
     Raises
     ------
-    UserError : truncated, damaged, colour, or of a shape that is not supported.
+    UserError : truncated, damaged, colour, several images or channels, compressed in a way that nothing here reads, or
+        of a shape that is not supported.
     """
     import tifffile
 
     tif = None
     try:
         tif = tifffile.TiffFile(file)
-        _check_page_chain(path, tif)
-        layout, read = _tiff_reader(path, tif, axes)
-        page = tif.pages[0]
-        return TiffSlices(layout.shape, page.dtype, calibration.of_tiff(tif), read, tif.close)
+        headers = headers_of(path, tif)
+        image = _choose(path, file, tif, inner, axes, headers)
+        if image.series is not None and image.series.axes == "SYX" and axes and image.series.dataoffset is not None:
+            # tifffile's writer takes three or four slices for the planes of a colour picture unless told otherwise.
+            layout = Layout(path, image.shape, axes)
+            read = _block_reader(path, tif, image.series.dataoffset, layout.shape[1:], image.pages[0].dtype, None)
+        else:
+            _refuse_colour(path, tif, image, headers)
+            _refuse_truncated(path, tif, image)
+            layout = Layout(path, *_shape_and_axes(image, axes))
+            read = _reader(path, tif, image, layout, headers)
+        page = _first_page(path, image)
+        refuse_missing_codec(path, page)
+        return Stored(layout.shape, page.dtype, pixel_size_of(tif, image.number, len(tif.series)), read, lambda: [file],
+                      tif.close)
     except (UserError, MemoryError, PermissionError):
         if tif is not None:
             tif.close()
@@ -62,162 +71,134 @@ def read_tiff(path: str, file: Path, axes: Optional[str]) -> TiffSlices:
     except Exception as error:          # whatever the parser runs into on bytes that are no TIFF
         if tif is not None:
             tif.close()
-        raise UserError(f"{path}: is not a readable TIFF ({brief(error)}); copy it anew or save it again") from error
+        raise UserError(f"{path}: is not a readable TIFF ({brief(error)}); copy it again or save it again") from error
 
 
-def _check_page_chain(path: str, tif: Any) -> None:
-    """Refuse a file whose chain of page headers is cut: readers would silently see fewer slices."""
-    layout, stream = tif.tiff, tif.filehandle
-    size, position, seen = stream.size, 8 if layout.is_bigtiff else 4, set()
-    order = "little" if layout.byteorder == "<" else "big"
+def _choose(path: str, file: Path, tif: Any, inner: Optional[str], axes: Optional[str],
+            headers: Sequence[Header]) -> _Image:
+    found = tif.series
+    names = [f"{file}:{number} ({f'{series.name}, ' if series.name else ''}shape "
+             f"{' x '.join(map(str, series.shape))})" for number, series in enumerate(found)]
+    if inner is not None:
+        if not inner.isdigit() or int(inner) >= len(found):
+            raise UserError(f"{path}: there is no image {inner}; the file holds {', '.join(names[:8])}")
+        return _whole_series(found[int(inner)], int(inner))
+    if len(found) == 1:
+        return _whole_series(found[0], 0)
+    first = tif.pages[0]
+    odd = next((number for number, page in enumerate(tif.pages) if page.shape != first.shape), None)
+    declared = found[0].kind not in ("generic", "uniform") and any(len(series.shape) > 2 for series in found)
+    if found[0].kind == "ome" or odd is None and declared and not axes or odd is not None and declared:
+        again = ", or pass --axes ZYX to read all pages as one stack" if odd is None and found[0].kind != "ome" else ""
+        raise UserError(f"{path}: holds {len(found)} images: {', '.join(names[:8])}{' ...' if names[8:] else ''}; "
+                        f"name one of them, as in {file}:0{again}")
+    if odd is not None:
+        raise UserError(f"{path}: page {odd} has shape {tif.pages[odd].shape}, page 0 has {first.shape}; bring all pages "
+                        f"to one size, give a folder of slices, or name one image, as in {file}:0")
+    depths = [header.bits for header in headers]
+    other = next((number for number, bits in enumerate(depths) if bits != depths[0]), None)
+    if other is not None:
+        raise UserError(f"{path}: page {other} has {depths[other]} bits a pixel, page 0 has {depths[0]}; bring all pages "
+                        f"to one data type, or name one image, as in {file}:0")
+    # Pages of one size that differ otherwise, in compression or in what is black.
+    return _Image(tif.pages, (len(tif.pages), *first.shape), None, None, 0)
 
-    def number(at: int, length: int) -> int:
-        stream.seek(at)
-        piece = stream.read(length)
-        if len(piece) != length:
-            raise UserError(f"{path}: is truncated: the header of page {len(seen)} lies beyond its end; copy it anew")
-        return int.from_bytes(piece, order)
 
-    while True:
-        offset = number(position, layout.offsetsize)
-        if offset == 0 and seen:
-            return
-        if offset in seen or not 0 < offset < size:
-            raise UserError(f"{path}: is truncated or damaged: the header of page {len(seen)} is not in the file; "
-                            f"copy it anew")
-        seen.add(offset)
-        position = offset + layout.tagnosize + number(offset, layout.tagnosize) * layout.tagsize
+def _whole_series(series: Any, number: int) -> _Image:
+    return _Image(series.pages, tuple(series.shape), series.axes, series, number)
 
 
-def _tiff_reader(path: str, tif: Any, axes: Optional[str]) -> Tuple[Layout, Callable[[int], np.ndarray]]:
-    series = tif.series[0]
-    page = tif.pages[0]
-    if page.samplesperpixel > 1 or "S" in series.axes:
-        # tifffile's writer takes three or four slices for the planes of a colour picture unless told otherwise.
-        planes = series.axes == "SYX"
-        if not (planes and axes and series.dataoffset is not None):
-            hint = ", or say --axes ZYX if these are slices" if planes else ""
-            raise UserError(f"{path}: holds colour (RGB) pixels, shape {tuple(series.shape)}; convert it to grey "
-                            f"values{hint}")
+def _first_page(path: str, image: _Image) -> Any:
+    page = next((page for page in image.pages if page is not None), None)
+    if page is None:
+        raise UserError(f"{path}: the files that hold its pages are not beside it; copy the whole data set")
+    return page.aspage()
+
+
+def _refuse_colour(path: str, tif: Any, image: _Image, headers: Sequence[Header]) -> None:
+    for number, page in enumerate(image.pages):
+        if page is None or page.parent is not tif or page.index >= len(headers):
+            continue                    # in another file of the data set: seen when it is read
+        colour = declared_colour(headers[page.index])
+        if colour:
+            planes = image.axes == "SYX"
+            where = f"page {number} holds" if len(image.pages) > 1 else "holds"
+            raise UserError(f"{path}: {where} {colour}, shape {image.shape}; convert it to grey values"
+                            f"{', or pass --axes ZYX if these are slices' if planes else ''}")
+
+
+def _refuse_truncated(path: str, tif: Any, image: _Image) -> None:
     promised = int((tif.imagej_metadata or {}).get("images", 1)) if tif.is_imagej else 1
-    found = max(len(tif.pages), series.size // page.size)   # ImageJ above 4 GB: many slices under one page header
+    # ImageJ above 4 GB: many slices under one page header.
+    found = max(len(tif.pages), image.series.size // tif.pages[0].size if image.series is not None else 0)
     if found < promised:
-        raise UserError(f"{path}: is truncated: it announces {promised} images and holds {found}; copy it anew")
-    if len(tif.series) == 1 or tif.is_ome:
-        layout = Layout(path, *_tiff_shape(series, axes))
-        # All letters but z, y, x have size 1, so page z of the series is slice z, whatever their order.
-        pages: Any = series.pages
-    else:                               # pages of one size that differ otherwise, e.g. in compression
-        odd = next((number for number, other in enumerate(tif.pages) if other.shape != page.shape), None)
-        if odd is not None:
-            raise UserError(f"{path}: page {odd} has shape {tif.pages[odd].shape}, page 0 has {page.shape}; "
-                            f"bring all pages to one size, or give a folder of slices")
-        layout, pages = Layout(path, (len(tif.pages),) + page.shape, axes), tif.pages
-    if layout.transposed or page.shape[-2:] != layout.shape[1:]:
-        raise UserError(f"{path}: pages of shape {page.shape} do not hold y and x in this order; save it as ZYX")
-    if series.dataoffset is not None and pages is series.pages:
-        # One block of bytes: the only way to see all of an ImageJ file above 4 GB, which has one page header.
-        return layout, _block_reader(path, tif, series.dataoffset, layout.shape[1:], page.dtype)
-    return layout, lambda z: _read_page(path, pages[z], z, layout.shape[1:])
+        raise UserError(f"{path}: is truncated: it announces {promised} images and holds {found}; copy it again")
 
 
-def _tiff_shape(series: Any, axes: Optional[str]) -> Tuple[Tuple[int, ...], Optional[str]]:
-    if axes is not None and len(axes) != len(series.shape):
-        whole = series.get_shape(squeeze=False)     # axes of size 1 are left out of .shape
+def _shape_and_axes(image: _Image, axes: Optional[str]) -> Tuple[Tuple[int, ...], Optional[str], Optional[str]]:
+    """Shape, the user's axes, and the file's own, with as many letters as the shape has sizes."""
+    if axes is not None and len(axes) != len(image.shape) and image.series is not None:
+        whole = tuple(image.series.get_shape(squeeze=False))    # axes of size 1 are left out of .shape
         if len(axes) == len(whole):
-            return whole, axes
-        if len(axes) > len(series.shape):           # the file does not hold them, so they are of size 1
-            missing = len(axes) - len(series.shape)
-            if not set(axes[:missing]) & set("ZYX"):
-                return (1,) * missing + tuple(series.shape), axes
-    return series.shape, axes
+            return whole, axes, None
+        missing = len(axes) - len(image.shape)
+        # The file does not hold them, so they are of size 1.
+        if missing > 0 and not set(axes[:missing]) & set("ZYX"):
+            return (1,) * missing + image.shape, axes, None
+    return image.shape, axes, image.axes
 
 
-def _block_reader(path: str, tif: Any, start: int, shape: Tuple[int, int],
-                  dtype: np.dtype) -> Callable[[int], np.ndarray]:
-    dtype = np.dtype(dtype).newbyteorder(tif.byteorder)
-    length = shape[0] * shape[1] * dtype.itemsize
+def _reader(path: str, tif: Any, image: _Image, layout: Layout,
+            headers: Sequence[Header]) -> Callable[[int], np.ndarray]:
+    depth, shape = layout.shape[0], layout.shape[1:]
+    first = _first_page(path, image)
+    white_is_zero = [headers[page.index].white_is_zero for page in image.pages
+                     if page is not None and page.parent is tif and page.index < len(headers)]
+    if layout.has_whole_slices and len(image.pages) == depth:
+        return lambda z: read_page(path, image.pages[z], z, shape)
+    if image.series is None:
+        raise UserError(f"{path}: its pages of shape {first.shape} are not slices of shape {shape}; save it as ZYX")
+    if len(set(white_is_zero)) > 1:
+        raise UserError(f"{path}: its slices are spread over pages of which some are white for 0 and some black; "
+                        f"save it as ZYX")
+    inverted = first if white_is_zero and white_is_zero[0] else None
+    if layout.has_whole_slices and image.series.dataoffset is not None:
+        # One block of bytes: the only way to see all of an ImageJ file above 4 GB, which has one page header.
+        return _block_reader(path, tif, image.series.dataoffset, shape, first.dtype, inverted)
+    return _turned_reader(path, tif, image, layout, inverted)
+
+
+def _block_reader(path: str, tif: Any, start: int, shape: Tuple[int, int], dtype: Any,
+                  inverted: Optional[Any]) -> Callable[[int], np.ndarray]:
+    stored = np.dtype(dtype).newbyteorder(tif.byteorder)
+    length = shape[0] * shape[1] * stored.itemsize
 
     def read(z: int) -> np.ndarray:
         tif.filehandle.seek(start + z * length)
         piece = tif.filehandle.read(length)
         if len(piece) != length:
-            raise _truncated(path, z)
-        return np.frombuffer(piece, dtype).reshape(shape)
+            raise UserError(f"{path}: slice {z} cannot be read because the file ends before it (truncated); copy it again")
+        pixels = np.frombuffer(piece, stored).reshape(shape)
+        return pixels if inverted is None else with_zero_black(path, pixels, inverted)
 
     return read
 
 
-def _read_page(path: str, page: Any, z: int, shape: Tuple[int, int]) -> np.ndarray:
-    if page is None:                    # an OME series whose other files are missing
-        raise _truncated(path, z)
-    stream = page.parent.filehandle
-    if any(offset + count > stream.size for offset, count in zip(page.dataoffsets, page.databytecounts)):
-        raise _truncated(path, z)
-    image = page.asarray()
-    return image.reshape(shape) if image.size == shape[0] * shape[1] else image
+def _turned_reader(path: str, tif: Any, image: _Image, layout: Layout,
+                   inverted: Optional[Any]) -> Callable[[int], np.ndarray]:
+    """Slices that are spread over the pages: mapped where they lie in one block, else decoded once into a scratch file."""
+    series: Any = image.series
+    mapped: List[Any] = []
+    if series.dataoffset is not None:
+        stored = np.dtype(series.dtype).newbyteorder(tif.byteorder)
+        if series.dataoffset + int(np.prod(image.shape)) * stored.itemsize > tif.filehandle.size:
+            raise UserError(f"{path}: is truncated: its pixels go on beyond its end; copy it again")
+        mapped.append(np.memmap(tif.filehandle.path, stored, "r", series.dataoffset, tuple(image.shape)))
 
+    def read(z: int) -> np.ndarray:
+        if not mapped:
+            mapped.append(series.asarray(out="memmap").reshape(image.shape))
+        pixels = layout.read(mapped[0], z)
+        return pixels if inverted is None else with_zero_black(path, pixels, inverted)
 
-def _truncated(path: str, z: int) -> UserError:
-    return UserError(f"{path}: slice {z} cannot be read because the file ends before it (truncated); copy it anew")
-
-
-CLASSIC_TIFF_LIMIT = 4_000_000_000
-"""Bytes of pixels up to which a TIFF is written in ImageJ's own layout; offsets there have 32 bits."""
-
-
-# TIFF
-
-def _create_tiff(stack: ExitStack, file: Path, inner: Optional[str], shape: Tuple[int, int, int], dtype: np.dtype,
-                 pixel_size: PixelSize, description: str, force: bool) -> Callable[[int, np.ndarray], None]:
-    import tifffile
-
-    temporary = stack.enter_context(atomic_file(file))
-    imagej = math.prod(shape) * dtype.itemsize < CLASSIC_TIFF_LIMIT
-    options, metadata = (_imagej_metadata if imagej else _ome_metadata)(pixel_size, description)
-    # The headers come first and the pixels are one block behind them, which is then filled slice by slice.
-    with tifffile.TiffWriter(temporary, byteorder=">", imagej=imagej, ome=not imagej, bigtiff=not imagej) as tif:
-        start, _ = tif.write(shape=shape, dtype=dtype, photometric="minisblack", metadata=metadata,
-                             returnoffset=True, **options)
-    reserve_space(temporary)
-    stream = stack.enter_context(open(temporary, "r+b", buffering=0))
-    length = shape[1] * shape[2] * dtype.itemsize
-
-    def write(z: int, image: np.ndarray) -> None:
-        rest = memoryview(image.astype(dtype.newbyteorder(">"), order="C").tobytes())
-        stream.seek(start + z * length)
-        while rest:
-            rest = rest[stream.write(rest):]
-
-    return write
-
-
-def _imagej_metadata(size: PixelSize, description: str) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """ImageJ has one unit and no word for a single unknown axis: then a line of our own says which are known."""
-    metadata: Dict[str, Any] = {"axes": "ZYX"}
-    if description:
-        metadata["Info"] = description
-    options = {}
-    if size.x is not None and size.y is not None:
-        metadata["unit"] = "nm"
-        options["resolution"] = tuple((1 / Fraction(f"{length:.9g}")).as_integer_ratio() for length in (size.x, size.y))
-        if size.z is not None:
-            metadata["spacing"] = size.z
-    elif any(length is not None for length in size):
-        metadata["pixel_size_nm"] = ",".join("unknown" if length is None else f"{length:.10g}" for length in size)
-    return options, metadata
-
-
-def _ome_metadata(size: PixelSize, description: str) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    metadata: Dict[str, Any] = {"axes": "ZYX"}
-    if description:
-        metadata["Description"] = description
-    for axis, length in zip("ZYX", size):
-        if length is not None:
-            metadata.update({f"PhysicalSize{axis}": length, f"PhysicalSize{axis}Unit": "nm"})
-    return {}, metadata
-
-
-def _of_tiff(path: str, file: Path, axes: Optional[str]) -> Volume:
-    tiff = read_tiff(path, file, axes)
-    return Volume(path, tiff.shape, tiff.dtype, tiff.pixel_size, tiff.read, tiff.close, lambda: [file])
+    return read

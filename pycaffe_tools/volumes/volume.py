@@ -1,11 +1,11 @@
-"""Slices of a volume, one at a time: TIFF, folders of slices, HDF5, OME-Zarr.
+"""Slices of a volume, one at a time, whatever kind of file holds them.
 
 A volume is a grey image of axes z, y, x whose slices are read when they are
 asked for; the whole of it is never in memory.
 
     with open_volume("stack.tif") as volume:
         volume.shape, volume.dtype, volume.pixel_size.as_list()
-        grey = volume.read(0)                    # one slice, y by x, as stored
+        grey = volume.read(0)                    # one slice, y by x, black is 0
 
 Axes are not guessed: two dimensions are YX, three are ZYX, and anything else
 needs a file that names its axes itself or ``axes="CZYX"``, where all but z,
@@ -19,42 +19,67 @@ import hashlib
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from ..base.errors import UserError
 from ..base.files import sha256
-from .axes import brief, label_dtype
+from .axes import brief, checked_dtype
 from .pixel_size import PixelSize
 
 
+class Stored(NamedTuple):
+    """What a reader found at a path; one of these becomes a :class:`Volume`.
+
+    shape : (z, y, x).
+    dtype : as stored.
+    pixel_size : nm in z, y, x; None where the file does not say.
+    read : gives slice z, y by x, of any integer or float data type.
+    files : the files whose bytes make up the volume, in a fixed order.
+    close : closes what was opened.
+    slice_names, slice_numbers : see :class:`Volume`.
+    """
+
+    shape: Tuple[int, int, int]
+    dtype: Any
+    pixel_size: PixelSize
+    read: Callable[[int], np.ndarray]
+    files: Callable[[], List[Path]]
+    close: Callable[[], None] = lambda: None
+    slice_names: Optional[Tuple[str, ...]] = None
+    slice_numbers: Optional[Tuple[float, ...]] = None
+
+
 class Volume:
-    """A volume that is read slice by slice; made by :func:`open_volume`.
+    """A volume that is read slice by slice; made by :func:`~pycaffe_tools.volumes.opening.open_volume`.
 
     Attributes
     ----------
     path : what was opened, as given (``file.h5:/dataset`` included).
     shape : (z, y, x); a single image has z = 1.
-    dtype : uint8, uint16 or float32, of labels any integers or real numbers; boolean files are read as uint8 of 0
-        and 1.
+    dtype : uint8, uint16 or float32; boolean files are read as uint8 of 0 and
+        1, int8, int16 and float16 as float32 of the same values.  Volumes
+        opened as labels keep integers of any size.
     pixel_size : nm in z, y, x; None where the file does not say.
     slice_names : of a folder of slices the names of its files without their
         endings, in the order of the slices, by which stacks can be compared;
         None for all other kinds.
+    slice_numbers : of a folder of slices the number in each name that tells
+        them apart, if there is one; None for all other kinds.
     """
 
-    def __init__(self, path: str, shape: Tuple[int, int, int], dtype: np.dtype, pixel_size: PixelSize,
-                 read: Callable[[int], np.ndarray], close: Callable[[], None], files: Callable[[], List[Path]],
-                 slice_names: Optional[Tuple[str, ...]] = None):
+    def __init__(self, path: str, stored: Stored, labels: bool = False):
         self.path = path
-        self.shape = shape
-        self.dtype = label_dtype(path, dtype)       # open_volume allows fewer
-        self.slice_names = slice_names
-        self.pixel_size = pixel_size
-        self._read = read
-        self._close = close
-        self._files = files
+        self.shape = stored.shape
+        self.dtype = checked_dtype(path, stored.dtype, labels)
+        self.pixel_size = stored.pixel_size
+        self.slice_names = stored.slice_names
+        self.slice_numbers = stored.slice_numbers
+        self._labels = labels
+        self._read = stored.read
+        self._close = stored.close
+        self._files = stored.files
 
     def read(self, z: int) -> np.ndarray:
         """Slice ``z``: y by x, of ``dtype``, C-contiguous.
@@ -70,13 +95,12 @@ class Volume:
         except UserError:
             raise
         except Exception as error:      # any decoder may fail in any way on bytes that are not what it expects
-            advice = ("install imagecodecs, or save it without compression" if "imagecodecs" in str(error)
-                      else "the file is damaged or incomplete, copy it anew")
-            raise UserError(f"{self.path}: slice {z} cannot be read ({brief(error)}); {advice}") from error
+            raise UserError(f"{self.path}: slice {z} cannot be read ({brief(error)}); the file is damaged or incomplete, "
+                            f"copy it again") from error
         if image.shape != self.shape[1:]:
             raise UserError(f"{self.path}: slice {z} has shape {image.shape}, the volume's slices have "
                             f"{self.shape[1:]}; bring all slices to one size")
-        if label_dtype(f"{self.path}, slice {z}", image.dtype) != self.dtype:
+        if checked_dtype(f"{self.path}, slice {z}", image.dtype, self._labels) != self.dtype:
             raise UserError(f"{self.path}: slice {z} is {image.dtype}, the volume is {self.dtype}; "
                             f"bring all slices to one data type")
         return np.ascontiguousarray(image, dtype=self.dtype)
@@ -128,7 +152,7 @@ class VolumeWriter:
         try:
             self._write(z, image)
         except (OSError, RuntimeError) as error:
-            raise _disk_error(self.path, error) from error
+            raise disk_error(self.path, error) from error
 
     def close(self) -> None:
         """Finish the file and give it its name."""
@@ -145,10 +169,11 @@ class VolumeWriter:
         try:
             self._stack.__exit__(kind, error, traceback)
         except (OSError, RuntimeError) as failed:
-            raise _disk_error(self.path, failed) from failed
+            raise disk_error(self.path, failed) from failed
 
 
-def _disk_error(path: str, error: BaseException) -> BaseException:
+def disk_error(path: str, error: BaseException) -> BaseException:
+    """A sentence for the user if ``error`` says that the disk is full, else the error itself."""
     # HDF5 hides the number of the operating system's error in its text.
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
         return UserError(f"{path}: the disk is full; free some space and run the same command again")
