@@ -44,7 +44,7 @@ def read_hdf5(path: str, file: Path, inner: Optional[str], axes: Optional[str]) 
         raise UserError(f"{file}: is not a readable HDF5 file ({brief(error)}); copy it again") from error
     try:
         data = handle[_name_of_image(handle, file, inner)]
-        layout = Layout(path, data.shape, axes, _declared(path, data))
+        layout = Layout(path, data.shape, axes, None if axes else _declared(path, data))
         pixel_size = _pixel_size(file, data, layout.axes)
         read, stored = _reader(path, file, data, layout)
         return Stored(layout.shape, stored, pixel_size, read, lambda: [file], handle.close)

@@ -229,7 +229,7 @@ def test_imagecodecs_is_asked_for_where_it_is_missing(tmp_path):
                "from pycaffe_tools.volumes.opening import open_volume\n"
                "try:\n    open_volume(sys.argv[1])\nexcept UserError as error:\n    print(error)")
     said = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.tif")], stdout=subprocess.PIPE, cwd=str(ROOT),
-                          check=True, universal_newlines=True).stdout
+                          check=True, text=True).stdout
     assert "JPEG2000" in said and "install imagecodecs (pip install imagecodecs)" in said and "damaged" not in said
 
 
