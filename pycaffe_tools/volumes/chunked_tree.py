@@ -93,21 +93,19 @@ def image_in(path: str, root: Path, inner: Optional[str]) -> Tuple[Node, Optiona
     if len(names) != 1:
         advice = f"name one, as in {root}:{names[0]}" if names else "check the path"
         raise UserError(f"{path}: holds {len(names)} images ({listing(names) or 'no array of two or more dimensions'}); {advice}")
-    folder = root / names[0].strip("/")
-    node = node_at(folder)
-    if node is not None and node.shape is None and node.multiscales:
-        level = str(node.multiscales[0]["datasets"][0].get("path", ""))
-        array = node_at(folder / level)
-        if array is None or array.shape is None:
-            raise UserError(f"{path}: its metadata names the array {level}, which is not there; copy it again")
-        return array, node
-    assert node is not None
-    return node, _multiscale_group(root, node)
+    node = node_at(root / names[0].strip("/")) or start
+    if node.shape is not None:
+        return node, _multiscale_group(root, node)
+    level = str(node.multiscales[0]["datasets"][0].get("path", ""))
+    array = node_at(node.folder / level)
+    if array is None or array.shape is None:
+        raise UserError(f"{path}: its metadata names the array {level}, which is not there; copy it again")
+    return array, node
 
 
 def _names(root: Path, start: Path) -> List[str]:
     """Images below a folder, as they are written behind the colon: multiscales groups as one, arrays by themselves."""
-    found = {f"/{folder.relative_to(root).as_posix()}".replace("/.", "/"): shape for folder, shape in _images(start)}
+    found = {"/" + "/".join(folder.relative_to(root).parts): shape for folder, shape in _images(start)}
     return full_resolution(found)
 
 
@@ -122,7 +120,8 @@ def _images(folder: Path) -> Iterator[Tuple[Path, Tuple[int, ...]]]:
         for path in sorted(paths, key=natural_key) if len(paths) > 1 else [""]:
             yield folder / path, ()
     else:
-        for child in sorted((child for child in folder.iterdir() if child.is_dir()), key=lambda child: natural_key(child.name)):
+        for child in sorted((child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")),
+                            key=lambda child: natural_key(child.name)):
             yield from _images(child)
 
 

@@ -32,14 +32,13 @@ def _needs_ncempy(path: str, kind: str) -> None:
                         f"TIFF")
 
 
-def read_dm(path: str, file: Path, inner: Optional[str], axes: Optional[str]) -> Stored:
+def read_dm(path: str, file: Path, axes: Optional[str]) -> Stored:
     """Open a DM3 or DM4 file for reading slice by slice, mapped from the disk.
 
     Parameters
     ----------
     path : what to call it in messages.
     file : the file.
-    inner : unused but for the message; these files are read where they hold one image beside the thumbnail.
     axes : a letter for each dimension, or None.
 
     Raises
@@ -52,27 +51,21 @@ def read_dm(path: str, file: Path, inner: Optional[str], axes: Optional[str]) ->
     try:
         with dm.fileDM(file) as opened:
             images = _dm_images(opened)
-            types = {image.number: opened._DM2NPDataType(opened.dataType[image.number]) for image in images}
-            offsets = {image.number: int(opened.dataOffset[image.number]) for image in images}
-            big = getattr(opened, "_endianType", "<") == ">"
+            # ncempy counts from the object behind the thumbnail, which it takes the first of several to be.
+            first = 0 if opened.numObjects == 1 else 1
+            data = opened.getMemmap(images[0].number - first).reshape(images[0].shape) if len(images) == 1 else None
     except Exception as error:          # whatever the parser runs into on bytes that are not what it expects
         raise UserError(f"{path}: is not a readable DM3 or DM4 file ({brief(error)}); copy it again") from error
-    if len(images) != 1:
+    if data is None:
         shapes = ", ".join(" x ".join(map(str, image.shape)) for image in images)
         raise UserError(f"{path}: holds {len(images)} images ({shapes or 'none'}); save the one that is meant by itself")
     image = images[0]
     energies = [unit for unit in image.units if unit.strip().lower() in ("ev", "kev")]
     if energies:
         raise UserError(f"{path}: holds spectra (an axis in {energies[0]}), shape {image.shape}; save an image")
-    shape = tuple(size for size in image.shape if size > 1) if len(image.shape) > 3 else image.shape
-    layout = Layout(path, shape, axes)
-    stored = np.dtype(types[image.number]).newbyteorder(">" if big else "<")
-    if offsets[image.number] + int(np.prod(shape)) * stored.itemsize > file.stat().st_size:
-        raise UserError(f"{path}: is truncated: its pixels go on beyond its end; copy it again")
-    data = np.memmap(file, stored, "r", offsets[image.number], shape)
-    sizes = dict(zip(layout.axes, (to_nm(scale, unit) for scale, unit in zip(image.scales, image.units)))) \
-        if len(image.scales) == len(shape) else {}
-    return Stored(layout.shape, stored, PixelSize(*(sizes.get(letter) for letter in "ZYX")),
+    layout = Layout(path, data.shape, axes)
+    sizes = dict(zip(layout.axes, (to_nm(scale, unit) for scale, unit in zip(image.scales, image.units))))
+    return Stored(layout.shape, data.dtype, PixelSize(*(sizes.get(letter) for letter in "ZYX")),
                   lambda z: layout.read(data, z), lambda: [file])
 
 

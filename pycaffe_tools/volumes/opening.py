@@ -83,7 +83,7 @@ def _stored(path: str, file: Path, inner: Optional[str], axes: Optional[str]) ->
     if suffix in MRC_SUFFIXES:
         return read_mrc(path, file, axes)
     if suffix in DM_SUFFIXES:
-        return read_dm(path, file, inner, axes)
+        return read_dm(path, file, axes)
     if suffix in SER_SUFFIXES:
         return read_ser(path, file)
     raise UserError(f"{file}: not a kind of volume that is supported; give a TIFF, a folder of slices, HDF5, OME-Zarr, N5, "
