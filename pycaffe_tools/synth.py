@@ -6,7 +6,7 @@ drawn as the microscope shows them, one slice at a time with the memory of one
 slice.  Vesicles, reticulum, cristae, ribosomes and synaptic densities are dark
 but not membranes to be found, so darkness alone is a poor classifier.
 
-Only numpy computes.  A seed gives the same bytes on every run; another numpy
+Only numpy and scipy compute.  A seed gives the same bytes on every run; another numpy
 or processor may round a few pixels differently.
 """
 

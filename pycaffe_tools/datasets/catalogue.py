@@ -24,7 +24,8 @@ def known(path: PathLike = LIST) -> Dict[str, Dict[str, Any]]:
     ------
     UserError : the list is not there.
     """
-    return read_json(path)
+    entries: Dict[str, Dict[str, Any]] = read_json(path)
+    return entries
 
 
 def files_of(entry: Mapping[str, Any]) -> List[Dict[str, Any]]:

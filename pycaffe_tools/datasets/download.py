@@ -6,6 +6,8 @@ import http.client
 import json
 import os
 import socket
+import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any, Dict, List, Optional

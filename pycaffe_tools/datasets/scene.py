@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from ..base.errors import UserError
 from ..base.files import PathLike, atomic_directory
@@ -167,7 +168,7 @@ class Scene:
         shading = slow.on_slice(number * self.pixel, self.axis, self.axis)
         image = _blur(image + shading + rng.normal(0, 0.8), 5.0 / self.pixel)
         noise = _blur(rng.normal(size=image.shape), 0.38) * np.sqrt(np.maximum(image, 1.0) / TYPICAL_GREY)
-        return np.clip(np.rint(image + 11.5 * noise), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(np.rint(image + 11.5 * noise), 0, 255), np.uint8)
 
 
 class _Texture:
@@ -190,19 +191,16 @@ class _Texture:
         else:
             keep = [np.exp(-0.5 * (self.pixel / length) ** 2) for length, _ in self.SCALES]
             self.state = [k * old + np.sqrt(1 - k * k) * new for k, old, new in zip(keep, self.state, fresh)]
-        return sum(self.state)
+        return np.asarray(np.sum(self.state, axis=0))
 
 
 def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur with mirrored borders; ``sigma`` in pixels."""
+    sigma = max(sigma, 1e-3)
     half = max(1, min(int(np.ceil(3 * sigma)), min(image.shape) - 1))
-    kernel = np.exp(-0.5 * (np.arange(-half, half + 1) / max(sigma, 1e-3)) ** 2)
-    kernel /= kernel.sum()
-    for axis in (0, 1):
-        padded = np.pad(image, [(half, half) if a == axis else (0, 0) for a in (0, 1)], mode="reflect")
-        image = sum(weight * (padded[i:i + image.shape[0]] if axis == 0 else padded[:, i:i + image.shape[1]])
-                    for i, weight in enumerate(kernel))
-    return image
+    # scipy calls "mirror" what numpy's pad calls "reflect"; truncate is the kernel's half width in sigmas.
+    blurred: np.ndarray = gaussian_filter(image, sigma, mode="mirror", truncate=half / sigma)
+    return blurred
 
 
 def _at_most_rising(depth: np.ndarray, pixel: float) -> np.ndarray:

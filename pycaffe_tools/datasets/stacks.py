@@ -62,7 +62,7 @@ def _write_stack(path: Path, stack: Mapping[str, Any], read: Callable[[str], byt
         images = [np.where(image > MARKED_ABOVE, 255, 0).astype(np.uint8) for image in images]
     shapes = sorted({image.shape for image in images})
     if len(shapes) > 1:
-        raise UserError(f"{path}: its slices have different shapes ({', '.join(map(str, shapes))}); fetch the data set anew")
+        raise UserError(f"{path}: its slices have different shapes ({', '.join(map(str, shapes))}); fetch the data set again")
     digest = hashlib.sha256()
     for image in images:
         digest.update(image.tobytes())
@@ -78,7 +78,7 @@ def _write_stack(path: Path, stack: Mapping[str, Any], read: Callable[[str], byt
 
 def _reader(name: str, entry: Mapping[str, Any], source: Path) -> Callable[[str], bytes]:
     """Reads a member of the data set's archive, or a file below its folder."""
-    archive = source / entry["archive"] if "archive" in entry else None
+    archive = source / str(entry.get("archive", ""))
     advice = f"fetch it with python -m pycaffe_tools.datasets fetch {name} -o {source}"
 
     def from_archive(member: str) -> bytes:
@@ -98,7 +98,7 @@ def _reader(name: str, entry: Mapping[str, Any], source: Path) -> Callable[[str]
         except FileNotFoundError:
             raise UserError(f"{source / member}: there is no such file; {advice}") from None
 
-    return from_archive if archive else from_folder
+    return from_archive if "archive" in entry else from_folder
 
 
 def _grey(member: str, content: bytes) -> np.ndarray:
@@ -106,13 +106,13 @@ def _grey(member: str, content: bytes) -> np.ndarray:
     try:
         if member.endswith((".tif", ".tiff")):
             import tifffile
-            image = tifffile.imread(io.BytesIO(content))
+            image = np.asarray(tifffile.imread(io.BytesIO(content)))
         else:
             image = _png(content)
     except ImportError:
         raise UserError(f"{member}: reading PNG needs the Pillow package; install it") from None
     except Exception as error:      # any decoder may fail in any way on bytes that are not what it expects
-        raise UserError(f"{member}: is not a readable image ({error}); fetch the data set anew") from error
+        raise UserError(f"{member}: is not a readable image ({error}); fetch the data set again") from error
     if image.dtype == bool:
         image = np.where(image, 255, 0).astype(np.uint8)
     if image.ndim == 3 and image.shape[2] in (2, 4) and np.all(image[..., -1] == 255):
@@ -121,7 +121,7 @@ def _grey(member: str, content: bytes) -> np.ndarray:
         image = image[..., 0]
     if image.ndim != 2 or image.dtype != np.uint8:
         raise UserError(f"{member}: is not a grey image of 8 bits (shape {image.shape}, {image.dtype}); "
-                        f"fetch the data set anew")
+                        f"fetch the data set again")
     return image
 
 

@@ -11,7 +11,7 @@ continue each other and any slice can be drawn on its own:
 * vesicles, synaptic densities and ribosomes are points with a radius.
 
 :class:`Tissue` places all of them for a seed.  How they look in the
-microscope is :mod:`.synth`'s part.
+microscope is the part of :mod:`pycaffe_tools.datasets.scene`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Waves:
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """Values at ``points`` (P x 3)."""
-        return self.scale * np.cos(points @ self.wave.T + self.phase).sum(axis=1)
+        return np.asarray(self.scale * np.cos(points @ self.wave.T + self.phase).sum(axis=1))
 
     def on_slice(self, z: float, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Values on the grid ``y`` x ``x``: a product of two small matrices, since exp(a+b) = exp(a) exp(b)."""
         rows = np.exp(1j * (np.outer(y, self.wave[:, 1]) + (z * self.wave[:, 0] + self.phase)))
         columns = np.exp(1j * np.outer(self.wave[:, 2], x))
-        return self.scale * (rows.real @ columns.real - rows.imag @ columns.imag)
+        return np.asarray(self.scale * (rows.real @ columns.real - rows.imag @ columns.imag))
 
 
 class Cells:
@@ -154,7 +154,7 @@ class Tube:
     def volume(self) -> float:
         """In nm3, before the cell's wall cuts it."""
         length = np.linalg.norm(np.diff(self.line, axis=0), axis=1).sum()
-        return np.pi * self.radius ** 2 * (length + 4 / 3 * self.radius)
+        return float(np.pi * self.radius ** 2 * (length + 4 / 3 * self.radius))
 
     def window(self, z: float, pixel: float, size: int) -> Optional[Tuple[slice, slice]]:
         """Rows and columns of the slice at ``z`` that the tube can touch; None if it does not."""
@@ -176,7 +176,7 @@ class Tube:
         tube = nearest - self.radius + self.wobble.on_slice(z, y, x)
         wall = np.where(cell == self.cell, margin - depth, margin + np.abs(depth))
         soft = 12.0  # rounds the edge between the tube and the wall
-        return np.maximum(tube, wall) + soft * np.exp(-np.abs(tube - wall) / soft) * 0.5
+        return np.asarray(np.maximum(tube, wall) + soft * np.exp(-np.abs(tube - wall) / soft) * 0.5)
 
 
 class Tissue:
@@ -290,7 +290,7 @@ def _run_around(free: np.ndarray, middle: int) -> Tuple[int, int]:
 
 def _apart(one: Tube, other: Tube) -> bool:
     between = np.linalg.norm(one.line[:, None] - other.line[None], axis=-1).min()
-    return between > 1.15 * (one.radius + other.radius) + 35.0
+    return bool(between > 1.15 * (one.radius + other.radius) + 35.0)
 
 
 def _spaced(points: np.ndarray, distance: float) -> np.ndarray:
