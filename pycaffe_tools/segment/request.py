@@ -65,8 +65,10 @@ def check_outputs(request: Request) -> None:
     source = split_dataset(request.input)[0].resolve()
     if source in files:
         raise UserError(f"{request.input}: is the input and cannot be the output as well; choose another name")
-    for path in filter(None, (request.out, request.mask_out)):
-        check_output(path, request.force)
+    for path, dtype in ((request.out, request.dtype), (request.mask_out, "uint8")):
+        if path is None:
+            continue
+        check_output(path, request.force, dtype)
         # A slice more among the slices of a folder would be read as one of them the next time.
         refuse_inputs(split_dataset(path)[0], source)
     if request.overlay_out:

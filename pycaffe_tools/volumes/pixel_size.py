@@ -25,6 +25,10 @@ NM_PER_UNIT = {"nm": 1.0, "nanometer": 1.0, "nanometers": 1.0, "nanometre": 1.0,
                "angstrom": 0.1, "angstroms": 0.1, "\u00e5": 0.1, "\u00e5ngstr\u00f6m": 0.1, "pm": 1e-3, "picometer": 1e-3}
 
 
+LARGEST_NM = 1e5
+"""0.1 mm: what is larger is in units of paper, and not the pixel of a micrograph."""
+
+
 class PixelSize(NamedTuple):
     """Edge lengths of a voxel in nm; None where nothing is known."""
 
@@ -46,14 +50,14 @@ UNKNOWN_PIXEL_SIZE = PixelSize()
 
 
 def to_nm(length: Any, unit: Optional[str]) -> Optional[float]:
-    """``length`` in ``unit`` as nm; None if the length is not positive and finite or the unit is unknown."""
+    """``length`` in ``unit`` as nm; None if the unit is unknown, or the length is not positive, not finite or above 0.1 mm."""
     try:
         scale = NM_PER_UNIT[plain_unit(unit)]
         size = float(length) * scale
     except (KeyError, TypeError, ValueError):
         return None
     # Ten digits: a reciprocal kept as a rational comes back as 4.6 and not as 4.600000000000001.
-    return float(f"{size:.10g}") if math.isfinite(size) and size > 0 else None
+    return float(f"{size:.10g}") if math.isfinite(size) and 0 < size <= LARGEST_NM else None
 
 
 def plain_unit(unit: Optional[str]) -> str:

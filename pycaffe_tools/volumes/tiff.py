@@ -56,10 +56,11 @@ def read_tiff(path: str, file: Path, inner: Optional[str], axes: Optional[str]) 
             layout = Layout(path, image.shape, axes)
             read = _block_reader(path, tif, image.series.dataoffset, layout.shape[1:], image.pages[0].dtype, None)
         else:
-            _refuse_colour(path, tif, image, headers)
+            own = _headers_of_image(tif, image, headers)
+            _refuse_colour(path, image, own)
             _refuse_truncated(path, tif, image)
             layout = Layout(path, *_shape_and_axes(image, axes))
-            read = _reader(path, tif, image, layout, headers)
+            read = _reader(path, tif, image, layout, own)
         page = _first_page(path, image)
         refuse_missing_codec(path, page)
         return Stored(layout.shape, page.dtype, pixel_size_of(tif, image.number, len(tif.series)), read, lambda: [file],
@@ -115,14 +116,20 @@ def _first_page(path: str, image: _Image) -> Any:
     return page.aspage()
 
 
-def _refuse_colour(path: str, tif: Any, image: _Image, headers: Sequence[Header]) -> None:
-    for number, page in enumerate(image.pages):
-        if page is None or page.parent is not tif or page.index >= len(headers):
-            continue                    # in another file of the data set: seen when it is read
-        colour = declared_colour(headers[page.index])
+def _headers_of_image(tif: Any, image: _Image, headers: Sequence[Header]) -> List[Header]:
+    """The headers of an image's pages; those in other files of the data set are left out, and seen when they are read."""
+    if len(tif.series) == 1 and image.series is not None and image.series.dataoffset is not None:
+        return list(headers)            # without tifffile's parsing each page, which takes seconds for thousands
+    return [headers[page.index] for page in image.pages
+            if page is not None and page.parent is tif and page.index < len(headers)]
+
+
+def _refuse_colour(path: str, image: _Image, headers: Sequence[Header]) -> None:
+    for number, header in enumerate(headers):
+        colour = declared_colour(header)
         if colour:
             planes = image.axes == "SYX"
-            where = f"page {number} holds" if len(image.pages) > 1 else "holds"
+            where = f"page {number} holds" if len(headers) > 1 else "holds"
             raise UserError(f"{path}: {where} {colour}, shape {image.shape}; convert it to grey values"
                             f"{', or pass --axes ZYX if these are slices' if planes else ''}")
 
@@ -152,19 +159,18 @@ def _reader(path: str, tif: Any, image: _Image, layout: Layout,
             headers: Sequence[Header]) -> Callable[[int], np.ndarray]:
     depth, shape = layout.shape[0], layout.shape[1:]
     first = _first_page(path, image)
-    white_is_zero = [headers[page.index].white_is_zero for page in image.pages
-                     if page is not None and page.parent is tif and page.index < len(headers)]
+    white_is_zero = {header.white_is_zero for header in headers}
+    inverted = first if white_is_zero == {True} else None
+    if layout.has_whole_slices and image.series is not None and image.series.dataoffset is not None and len(white_is_zero) < 2:
+        # One block of bytes: the only way to see all of an ImageJ file above 4 GB, which has one page header.
+        return _block_reader(path, tif, image.series.dataoffset, shape, first.dtype, inverted)
     if layout.has_whole_slices and len(image.pages) == depth:
         return lambda z: read_page(path, image.pages[z], z, shape)
     if image.series is None:
         raise UserError(f"{path}: its pages of shape {first.shape} are not slices of shape {shape}; save it as ZYX")
-    if len(set(white_is_zero)) > 1:
+    if len(white_is_zero) > 1:
         raise UserError(f"{path}: its slices are spread over pages of which some are white for 0 and some black; "
                         f"save it as ZYX")
-    inverted = first if white_is_zero and white_is_zero[0] else None
-    if layout.has_whole_slices and image.series.dataoffset is not None:
-        # One block of bytes: the only way to see all of an ImageJ file above 4 GB, which has one page header.
-        return _block_reader(path, tif, image.series.dataoffset, shape, first.dtype, inverted)
     return _turned_reader(path, tif, image, layout, inverted)
 
 

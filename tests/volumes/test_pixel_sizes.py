@@ -15,7 +15,7 @@ from .cases import UNKNOWN, pixel_size_of, stack
 
 @pytest.mark.parametrize("length, unit, nm", [
     (0.005, "um", 5), (0.005, "micron", 5), (0.005, "\u00b5m", 5), (0.005, "\u03bcm", 5), (0.005, "\\u00B5m", 5),
-    (5, "nm", 5), (5, "nanometer", 5), (5e-7, "cm", 5), (5e-6, "mm", 5), (50, "angstrom", 5),
+    (5, "nm", 5), (5, "nanometer", 5), (5e-7, "cm", 5), (5e-6, "mm", 5), (50, "angstrom", 5), (1, "mm", None), (0.05, "mm", 5e4),
     (1, "pixel", None), (1, "", None), (1, None, None), (0, "nm", None), (-1, "nm", None), (float("nan"), "nm", None)])
 def test_units(length, unit, nm):
     assert to_nm(length, unit) == nm
@@ -34,6 +34,14 @@ def test_pixel_size_of_imagej(tmp_path):
     assert imagej(path, (1, 1), unit="pixel", spacing=1) == UNKNOWN
     assert imagej(path) == UNKNOWN
     assert imagej(path, (72, 72), unit="inch", spacing=1) == UNKNOWN
+    assert imagej(path, (28.35, 28.35), unit="cm", spacing=1) == UNKNOWN
+
+
+def test_units_of_single_axes_of_imagej_are_followed(tmp_path):
+    path = tmp_path / "a.tif"
+    assert imagej(path, (200, 100), unit="micron", zunit="nm", spacing=30) == (30, 10, 5)
+    assert imagej(path, (200, 0.125), unit="micron", yunit="nm", zunit="\\u00B5m", spacing=0.03) == (30, 8, 5)
+    assert imagej(path, (200, 100), unit="micron", zunit="section", spacing=1) == (None, 10, 5)
 
 
 def test_pixel_size_of_plain_tags(tmp_path):

@@ -14,7 +14,7 @@ import tifffile
 
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.volumes import tiff_writing
-from pycaffe_tools.volumes.opening import create_volume, open_volume
+from pycaffe_tools.volumes.opening import check_output, create_volume, open_volume
 from pycaffe_tools.volumes.pixel_size import PixelSize
 
 from .cases import SHAPE, UNKNOWN, pixel_size_of, slices_of, stack, written
@@ -122,6 +122,9 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(tmp_path):
                               ("a.zarr:/p", "uint8", "level 0")):
         with pytest.raises(UserError, match=said):
             create_volume(tmp_path / name, SHAPE, dtype)
+    for inner in ("q.tif", "some/q.png"):
+        with pytest.raises(UserError, match="name is that of a file"):
+            check_output(tmp_path / "folder.h5" / inner)
     with pytest.raises(UserError, match="GB"):
         create_volume(tmp_path / "a.tif", (10 ** 6, 10 ** 6, 10 ** 6), "uint8")
     assert list(tmp_path.iterdir()) == []
@@ -164,3 +167,34 @@ def test_memory_does_not_grow_with_the_number_of_slices(tmp_path, kind):
 
     peak(3)     # imports
     assert peak(100) < peak(4) + 4 * image.nbytes
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_in_the_place_of_an_output_is_refused_before_the_work(tmp_path, force):
+    for name in ("a.tif", "a.h5", "a.zarr"):
+        (tmp_path / name).mkdir()
+    for name in ("a.tif", "a.h5"):
+        with pytest.raises(UserError, match="is a folder, and a file is to be written"):
+            check_output(tmp_path / name, force)
+    (tmp_path / "a.zarr" / "notes.txt").write_text("not of a volume")
+    with pytest.raises(UserError, match="holds other files \\(notes.txt\\)"):
+        check_output(tmp_path / "a.zarr", force)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file is a file, and a folder is needed there"):
+        check_output(tmp_path / "file" / "q.tif", force)
+    (tmp_path / "b.zarr").write_text("")
+    with pytest.raises(UserError, match="is a file, and OME-Zarr is a folder"):
+        check_output(tmp_path / "b.zarr", force)
+
+
+def test_a_folder_that_is_called_like_a_file_is_a_folder(tmp_path):
+    (tmp_path / "folder.h5").mkdir()
+    written(tmp_path / "folder.h5" / "q.tif", stack(), UNKNOWN)
+    np.testing.assert_array_equal(slices_of(tmp_path / "folder.h5" / "q.tif"), stack())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_earlier_output_is_not_refused_by_the_check_before_the_work(tmp_path, monkeypatch, kind):
+    path = written(tmp_path / kind_of_output(kind, monkeypatch), stack(), UNKNOWN)
+    for force in (False, True):
+        check_output(path, force, np.uint8)
