@@ -48,6 +48,8 @@ def read_dm(path: str, file: Path, axes: Optional[str]) -> Stored:
     _needs_ncempy(path, "DM3 and DM4")
     from ncempy.io import dm
 
+    if file.stat().st_size == 0:        # on which ncempy prints a traceback of its own
+        raise UserError(f"{path}: is an empty file; copy it again")
     try:
         with dm.fileDM(file) as opened:
             images = _dm_images(opened)

@@ -134,7 +134,8 @@ def test_spectra_and_several_images_of_dm_files_are_refused(tmp_path):
         open_volume(tmp_path / "two.dm3")
     (tmp_path / "cut.dm3").write_bytes(Dm(3).file(THUMBNAIL, one)[:900])
     (tmp_path / "text.dm4").write_text("no file of DigitalMicrograph")
-    for name in ("cut.dm3", "text.dm4"):
+    (tmp_path / "empty.dm4").write_bytes(b"")
+    for name in ("cut.dm3", "text.dm4", "empty.dm4"):
         with pytest.raises(UserError, match=name) as error:
             open_volume(tmp_path / name)
         one_sentence(error)
