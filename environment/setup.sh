@@ -5,6 +5,9 @@
 #   .caffe/bin/python   imports caffe, numpy, h5py, onnxruntime and the rest
 #   .caffe/bin/caffe    Caffe's command line
 #
+# and builds the kernels of the native engine (pycaffe_tools/engines/native)
+# into that cache, with the system's compiler or one from PyPI.
+#
 # Three ways, tried in this order (CAFFE_FROM=existing|conda|debian forces one):
 #
 #   existing  CAFFE_PYTHON=/path/to/python, or the first python on the PATH,
@@ -74,14 +77,31 @@ last_words() { # of the program that wrote to the log
     printf '%s' "${words:-it ended without a word, as a crash does.}"
 }
 
+build_native() { (cd "$ROOT" && "$PREFIX/bin/python" -m pycaffe_tools.engines.native.build "$@" 2>&1); }
+native_engine() { # native_engine [fetch]: kernels for segmentation; it goes without them, only slower
+    local said zig=$CACHE/ziglang
+    [ -f "$ROOT/pycaffe_tools/engines/native/build.py" ] || return 0
+    if [ -d "$zig" ]; then export PYTHONPATH=$zig${PYTHONPATH:+:$PYTHONPATH}; fi
+    if ! said=$(build_native) && [ "${1:-}" = fetch ] && [ ! -d "$zig" ]; then
+        say "no C++ compiler works here; fetching one (ziglang, 101 MB)"
+        rm -rf "$zig.partial"
+        if "$PREFIX/bin/python" -m pip install --no-deps --require-hashes --target "$zig.partial" \
+            -r "$HERE/requirements-native.lock" >>"$LOG" 2>&1 && mv "$zig.partial" "$zig"; then
+            said=$(PYTHONPATH=$zig${PYTHONPATH:+:$PYTHONPATH} build_native) || true
+        fi
+    fi
+    [ -z "$said" ] || say "$(tail -n 1 <<<"$said")"
+}
+
+CACHE=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/pycaffe-tools
 if up_to_date; then
+    native_engine
     touch -c "$STAMP" # for make, which compares times
     exit 0
 fi
 case ${CAFFE_FROM:-} in '' | existing | conda | debian) ;;
 *) fail "CAFFE_FROM is '$CAFFE_FROM'; it may be existing, conda or debian." ;; esac
 
-CACHE=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/pycaffe-tools
 mkdir -p "$CACHE" 2>/dev/null && [ -w "$CACHE" ] ||
     fail "the download cache $CACHE cannot be written; set XDG_CACHE_HOME to a directory that can."
 [ -w "$ROOT" ] || fail "$ROOT cannot be written; use a checkout of your own."
@@ -129,3 +149,4 @@ auto)
     ;;
 esac
 rm -rf "$PARTIAL" "$PARTIAL.old"
+native_engine fetch

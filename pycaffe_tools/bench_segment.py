@@ -8,7 +8,7 @@ all alike:
 
 * ``patch``: every patch by itself in Caffe, the paper's way.  It is timed on a
   sample of patches and extrapolated (marked ``~``): a slice would take hours;
-* ``caffe``, ``onnxruntime``: the exact dense net (:mod:`pycaffe_tools.dense_plan.plan`);
+* ``caffe``, ``onnxruntime``, ``native``: the exact dense net (:mod:`pycaffe_tools.dense_plan.plan`);
 * ``inexact``: the usual dense net in ONNX Runtime, which takes clipped pooling
   windows for whole ones.  Its numbers are wrong; it shows what exactness costs.
 
@@ -16,7 +16,8 @@ The slice is the paper's, 3069 x 2301.  Times of the dense ways are those of
 whole tiles, halo included, times the tiles of a slice; reading and writing
 slices is not in them.  "of sgemm" is the part of the time that the
 multiply-accumulates alone would take at the rate measured here for large
-single-precision matrix products.
+single-precision matrix products; ``native`` takes fewer of them and may get
+above one.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from .nets.runtime import random_weights
 from .nets.schema import parse_prototxt
 from .segment.tiles import even_tile, grid
 
-WAYS = ("patch", "caffe", "onnxruntime", "inexact")
+WAYS = ("patch", "caffe", "onnxruntime", "native", "inexact")
 _ROUNDS = 3
 _SAMPLE = (8, 64)
 """Patches of one call of the patch engine."""
@@ -256,8 +257,8 @@ def cli(nets: Tuple[str, ...], ways: str, seconds: float, workers: Optional[int]
     installed = engines.available()
     needed = {way: "onnxruntime" if way == "inexact" else way for way in chosen}
     for way in [way for way in chosen if needed[way] not in installed]:
-        package = "onnxruntime" if needed[way] == "onnxruntime" else "Caffe"
-        click.echo(f"{way}: left out, {package} is not installed here")
+        what = {"onnxruntime": "onnxruntime is not installed", "native": "its libraries are not built"}
+        click.echo(f"{way}: left out, {what.get(needed[way], 'Caffe is not installed')} here")
     chosen = [way for way in chosen if needed[way] in installed]
     count = workers or cores()
     click.echo(f"one slice of {SLICE_SHAPE[1]} x {SLICE_SHAPE[0]}, {count} processes of one thread; ~ is extrapolated "

@@ -1,7 +1,8 @@
 """Engines: one way each to turn a tile of grey values into membrane probabilities.
 
 =============== ==================================================================================
-``onnxruntime`` the exact dense net in ONNX Runtime; the fastest, needs no Caffe
+``native``      the exact dense net in C++ kernels of our own; the fastest, needs a C++ compiler once
+``onnxruntime`` the exact dense net in ONNX Runtime; needs no Caffe
 ``caffe``       the exact dense net in stock Caffe 1.0
 ``patch``       every patch by itself in Caffe: the paper's way, and the reference for the others
 =============== ==================================================================================
@@ -34,6 +35,7 @@ USEFUL_BYTES = 900_000_000
 
 # Module that holds each engine, and the package that it cannot run without; the first installed one is the default.
 _ENGINES: Dict[str, Tuple[str, str]] = {
+    "native": ("dense_native", ""),
     "onnxruntime": ("dense_onnx", "onnxruntime"),
     "caffe": ("dense_caffe", "caffe"),
     "patch": ("patch", "caffe"),
@@ -42,17 +44,27 @@ NAMES = tuple(_ENGINES)
 
 
 def available() -> List[str]:
-    """Names of the engines whose packages are installed here, the fastest first."""
-    return [name for name, (_, package) in _ENGINES.items() if importlib.util.find_spec(package) is not None]
+    """Names of the engines whose packages are installed here, or whose libraries are built, the fastest first."""
+    return [name for name in _ENGINES if _is_installed(name)]
+
+
+def _is_installed(name: str) -> bool:
+    package = _ENGINES[name][1]
+    if package:
+        return importlib.util.find_spec(package) is not None
+    from .native import library
+    return library.available()
 
 
 def default_name() -> str:
-    """The fastest engine installed here.
+    """The fastest engine installed here; the native one is built if a compiler works, which is tried once.
 
     Raises
     ------
     UserError : none is.
     """
+    from .native import library
+    library.prepare()
     names = available()
     if not names:
         raise UserError("segmentation: neither onnxruntime nor Caffe is installed here; "
@@ -77,7 +89,7 @@ def create(name: str, graph: NetGraph, weights: Weights, tile: Pair, threads: in
     UserError : unknown engine, its package is missing, or the net is not of a kind that it can run.
     """
     package = _ENGINES[_known(name)][1]
-    if importlib.util.find_spec(package) is None:
+    if package and not _is_installed(name):
         raise UserError(f"engine {name}: the package {package} is not installed here; "
                         + ("run `make env` and use .caffe/bin/python" if package == "caffe"
                            else "run `pip install onnx onnxruntime`"))

@@ -51,8 +51,8 @@ def table(summary: Summary) -> List[str]:
               help="Also write pictures: the mask's outline on the grey image, a PNG a slice.")
 @click.option("--mode", type=click.Choice(["dense", "patch"]), default="dense",
               help="The exact dense evaluation, or patch by patch as in the paper (slow, the reference).")
-@click.option("--engine", type=click.Choice(["auto", "onnxruntime", "caffe"]), default="auto",
-              help="What runs the dense net; auto is onnxruntime where it is installed.")
+@click.option("--engine", type=click.Choice(["auto", "native", "onnxruntime", "caffe"]), default="auto",
+              help="What runs the dense net; auto is the first of the others that is there.")
 @click.option("--tile", metavar="HxW", help="Size of a tile in pixels. [default: chosen by --max-memory]")
 @click.option("--max-memory", metavar="SIZE", help="Memory for all processes together, such as 800M or 2G. "
               "[default: 1G for each process, at most half of what is free]")

@@ -17,7 +17,7 @@ from ..dense_cases import LATE_CLIPS, LENET_LIKE, TOLERANCE, graph_of, lively_we
 
 INSTALLED = engines.available()
 DENSE = [pytest.param(name, marks=pytest.mark.skipif(name not in INSTALLED, reason=f"needs {name} installed"))
-         for name in ("onnxruntime", "caffe")]
+         for name in ("native", "onnxruntime", "caffe")]
 ALL = DENSE + [pytest.param("patch", marks=pytest.mark.skipif("patch" not in INSTALLED, reason="needs Caffe"))]
 NETS = {"N": lambda: paper_net("N", 4), "N7": lambda: paper_net("N7"), "lenet_like": lambda: graph_of(LENET_LIKE),
         "late_clips": lambda: graph_of(LATE_CLIPS)}
@@ -145,9 +145,10 @@ def test_the_best_tile_fits_and_shrinks_with_the_memory(engine):
 
 def test_unknown_engines_and_missing_packages_are_told(monkeypatch):
     graph = paper_net("N7")
-    with pytest.raises(UserError, match="engine quick: is unknown; choose one of onnxruntime, caffe, patch"):
+    with pytest.raises(UserError, match="engine quick: is unknown; choose one of native, onnxruntime, caffe, patch"):
         engines.predicted_bytes("quick", graph, (8, 8))
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda package: None)
+    monkeypatch.setattr("pycaffe_tools.engines.native.library.available", lambda: False)
     with pytest.raises(UserError, match="package onnxruntime is not installed"):
         engines.create("onnxruntime", graph, {}, (8, 8))
     with pytest.raises(UserError, match="neither onnxruntime nor Caffe"):
