@@ -16,6 +16,7 @@ from pycaffe_tools.engines.native.items import Convolution, Lines
 from pycaffe_tools.engines.native.lowering import lower
 from pycaffe_tools.engines.native.program import make_program
 from pycaffe_tools.engines.native.winograd import POINTS, filtering, make_filtering
+from pycaffe_tools.nets.paper import MEMBRANE
 
 from ..conftest import ROOT
 from ..dense_cases import (
@@ -85,7 +86,7 @@ def test_programs_give_what_the_plan_gives_in_float64(monkeypatch, kind, net):
     monkeypatch.setenv(library.CHOICE, kind)
     graph = NETS[net]()
     weights, image = lively_weights(graph), picture(graph, 21, 37)
-    expected = interpret(make_plan(graph), graph, weights, image)[engines.MEMBRANE]
+    expected = interpret(make_plan(graph), graph, weights, image)[MEMBRANE]
     assert expected.std() > 0.01
     for winograd in (True, False):
         assert np.abs(computed(graph, weights, image, winograd) - expected).max() < TOLERANCE

@@ -11,7 +11,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from ...dense_plan.steps import Combine, Convolve, DensePlan, Pool, Rectify, Softmax, Step, sources
-from .. import MEMBRANE
+from ...nets.paper import MEMBRANE
 from .chains import ChainLink, find_chains
 from .items import Convolution, Item, Line, Lines, Link, Lowered, Output, SoftmaxItem
 from .line_builder import LineBuilder, Taps
