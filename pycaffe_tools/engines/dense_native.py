@@ -100,7 +100,7 @@ def _trial_picture(plan: DensePlan) -> np.ndarray:
     noise = np.random.default_rng(0).standard_normal((plan.input.channels, rows, 2 * columns))
     smooth = noise[:, :, columns:]
     for axis in (1, 2):
-        smooth = sum(np.roll(smooth, shift, axis) for shift in range(-3, 4))
+        smooth = np.sum([np.roll(smooth, shift, axis) for shift in range(-3, 4)], axis=0)
     noise[:, :, columns:] = smooth / smooth.std()
     return noise.astype(np.float32)
 

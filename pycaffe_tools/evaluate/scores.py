@@ -9,6 +9,7 @@ import numpy as np
 from ..base.errors import UserError
 from ..patches.labels import Number, listed
 from ..patches.sources import LabelledSlice, Source
+from ..volumes.provenance import PROBABILITY, read_provenance
 
 ROUNDING = 1e-5
 """How far a probability may lie outside 0 to 1 by float32's arithmetic."""
@@ -42,6 +43,9 @@ class ScoreScale:
         if source.raw.dtype != np.uint8:
             raise UserError(f"{self._path}: is {source.raw.dtype}; give probabilities as float32 from 0 to 1 or as uint8 from 0 "
                             f"to 255, or pass the value of probability 1 with --full-scale, such as 65535")
+        record = read_provenance(self._path)
+        if record is not None and record["content"] == PROBABILITY:
+            return              # what wrote it says what it is, however few values a flat map has
         found = _ByteValues()
         for z in slices:
             found.add(source.read(z))

@@ -11,6 +11,8 @@ from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.evaluate import __main__ as evaluate_command
 from pycaffe_tools.evaluate.evaluation import evaluate
 from pycaffe_tools.evaluate.pixels import confusion
+from pycaffe_tools.volumes.pixel_size import UNKNOWN_PIXEL_SIZE
+from pycaffe_tools.volumes.provenance import write_provenance
 
 SHAPE = (3, 40, 50)
 
@@ -165,3 +167,18 @@ def test_maps_of_another_pixel_size_are_told(tmp_path, probability, membrane):
         tifffile.imwrite(tmp_path / f"{name}.tif", array, photometric="minisblack",
                          metadata={"pixel_size_nm": {"z": 50, "y": 5, "x": sizes[name]}})
     assert "along x is 10 nm" in evaluate(tmp_path / "p.tif", tmp_path / "labels.tif").warnings[0]
+
+
+def test_a_flat_map_whose_record_says_that_it_is_one_is_believed(tmp_path):
+    """A network that has learnt next to nothing gives few values; its provenance record tells them from labels."""
+    values = np.full((1, 40, 40), 127, np.uint8)
+    values[0, :, 20:] = 129
+    labels = np.zeros((1, 40, 40), np.uint8)
+    labels[0, :, 25:] = 255
+    tifffile.imwrite(tmp_path / "p.tif", values, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "labels.tif", labels, photometric="minisblack")
+    with pytest.raises(UserError, match="image of labels"):
+        evaluate(tmp_path / "p.tif", tmp_path / "labels.tif")
+    manifest = {"input": {"shape": [1, 40, 40]}, "options": {"crop": [0, 40, 0, 40]}}
+    write_provenance(tmp_path / "p.tif", "probability", manifest, {"0": "x"}, {"0": "y"}, UNKNOWN_PIXEL_SIZE)
+    assert evaluate(tmp_path / "p.tif", tmp_path / "labels.tif").auc > 0.8

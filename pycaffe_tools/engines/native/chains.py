@@ -69,12 +69,13 @@ class _Finder:
         if any(operand.offset != (0, 0) or operand.coefficient != 1 for operand in step.operands):
             return
         names = [operand.source.name for operand in step.operands]
-        part = next((name for name in names if name not in separate and name not in self._home
-                     and self._convolution(name) is not None and not self._convolution(name).bias), None)
-        if part is None:
+        found = next(((name, convolution) for name in names if name not in separate and name not in self._home
+                      for convolution in [self._convolution(name)] if convolution is not None and not convolution.bias),
+                     None)
+        if found is None:
             return
+        part, rows = found[0], found[1].rows
         self._home[part] = number
-        rows = self._convolution(part).rows
         for name in names:
             other = self._convolution(name)
             if name != part and other is not None and other.rows == rows and name not in self._after and (
@@ -86,9 +87,8 @@ class _Finder:
         result = Chains({}, set())
         for step in self._steps:
             if isinstance(step, Convolve) and step.out.name not in self._before:
-                parts = [step]
-                if step.out.name in self._after:
-                    parts.append(self._convolution(self._after[step.out.name]))
+                second = self._convolution(self._after.get(step.out.name, ""))
+                parts = [step] if second is None else [step, second]
                 links, numbers = [], set()
                 for part in parts:
                     link, covered = self._link(part)
@@ -102,12 +102,14 @@ class _Finder:
         return result
 
     def _link(self, part: Convolve) -> Tuple[ChainLink, Set[int]]:
-        name, addends = part.out.name, ()
+        name = part.out.name
+        addends: Tuple[str, ...] = ()
         covered = {self._made[name]}
         continued = self._home.get(self._after.get(name, ""))
         if name in self._home:
             covered.add(self._home[name])
             total = self._steps[self._home[name]]
+            assert isinstance(total, Combine)
             addends = tuple(operand.source.name for operand in total.operands
                             if operand.source.name not in (name, self._before.get(name)))
             out, uses = total.out.name, self._uses.get(total.out.name, [])

@@ -177,22 +177,30 @@ class _Lowering:
         if self._builder is None or self._builder.channels != step.out.channels or not self._joins(step):
             self._close()
             self._builder = LineBuilder(step.out.channels)
-        self._builder.keep(step.out.name, self._line(step.out.name))
+        self._open_builder.keep(step.out.name, self._line(step.out.name))
+
+    @property
+    def _open_builder(self) -> LineBuilder:
+        """The maps that are being made."""
+        assert self._builder is not None
+        return self._builder
 
     def _joins(self, step: Step) -> bool:
         """Whether a map can be made along with those being made: of these it may read the line being made alone."""
         taps = self._taps_of(step, self._kept)
         if taps is not None:
-            return all(row == 0 for name, row, _ in taps.taps if name in self._builder.outs)
-        return all(operand.offset[0] == 0 and (operand.source.name in self._builder.outs
+            return all(row == 0 for name, row, _ in taps.taps if name in self._open_builder.outs)
+        assert isinstance(step, Combine)
+        return all(operand.offset[0] == 0 and (operand.source.name in self._open_builder.outs
                                                or self._is_stored(operand.source.name, self._kept)
                                                or self._joins(self._step_of[operand.source.name]))
                    for operand in step.operands)
 
     def _line(self, name: str) -> Line:
         """The line of a map that is being made."""
-        if name in self._builder.outs:
-            return self._builder.outs[name]
+        builder = self._open_builder
+        if name in builder.outs:
+            return builder.outs[name]
         step = self._step_of.get(name)
         if step is None or (self._is_stored(name, self._kept) and name not in self._kept):
             return Line(name, -1, 0, 0)
@@ -200,9 +208,10 @@ class _Lowering:
             return Line(name, -1, 0, 0)
         taps = self._taps_of(step, self._kept)
         if taps is not None:
-            return self._builder.pooled(taps)
-        return self._builder.weighted([(self._operand(operand.source.name, operand.offset), operand.coefficient)
-                                       for operand in step.operands])
+            return builder.pooled(taps)
+        assert isinstance(step, Combine)
+        return builder.weighted([(self._operand(operand.source.name, operand.offset), operand.coefficient)
+                                 for operand in step.operands])
 
     def _operand(self, name: str, offset: Tuple[int, int]) -> Line:
         line = self._line(name)

@@ -83,7 +83,8 @@ class _Writer:
     def __init__(self, lowered: Lowered, winograd: bool):
         self._lowered = lowered
         filterings = [_filtering(item) if winograd else None for item in lowered.items]
-        granules = [each.tile * item.links[0].spacing[0] if each else 1 for each, item in zip(filterings, lowered.items)]
+        granules = [each.tile * item.links[0].spacing[0] if each and isinstance(item, Convolution) else 1
+                    for each, item in zip(filterings, lowered.items)]
         band = 1
         for number, granule in enumerate(granules):
             if band * granule // math.gcd(band, granule) > _MOST_BAND:
@@ -176,7 +177,7 @@ class _Writer:
             self._numbers += [_SOFTMAX, *head, self._index[item.source], self._index[item.out]]
         elif isinstance(item, Output):
             self._numbers += [_OUTPUT, *head, self._index[item.source], item.channel, int(item.logistic)]
-        else:
+        elif isinstance(item, Convolution):
             self._numbers += [_WINOGRAD if each.filtering else _DIRECT, *head, len(item.bias)]
             if each.filtering:
                 self._numbers += [each.filtering.tile, item.links[0].spacing[0],
@@ -198,6 +199,7 @@ class _Writer:
 
     def _write_lines(self, each: Placed) -> int:
         item = each.item
+        assert isinstance(item, Lines)
         slots, count = _temporaries(item)
         self._numbers += [_LINES, *self._head, item.channels, count, len(item.operations)]
         for number, operation in enumerate(item.operations):
@@ -215,7 +217,7 @@ class _Writer:
         """Put numbers among the values; their place there."""
         self._values.append(np.ravel(array))
         self._values_count += array.size
-        return self._values_count - array.size
+        return int(self._values_count - array.size)
 
 
 def _filtering(item: Item) -> Optional[Filtering]:
@@ -240,7 +242,7 @@ def _scratch(link: Link, transformed: bool) -> int:
     """Floats for the pixels that a chunk reads, or for the sums made of them."""
     _, channels, rows, columns = link.kernel.shape
     window = _CHUNK + -(-(columns - 1) * link.spacing[1] // _LANES) * _LANES
-    return window * channels * (len(POINTS) if transformed else rows)
+    return int(window * channels * (len(POINTS) if transformed else rows))
 
 
 def _written(item: Item) -> List[str]:
