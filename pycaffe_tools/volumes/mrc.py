@@ -38,7 +38,8 @@ def read_mrc(path: str, file: Path, axes: Optional[str]) -> Stored:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a file that is longer or shorter than its header says
+            for kind in (RuntimeWarning, UserWarning):      # a file that is longer or shorter than its header says
+                warnings.simplefilter("error", kind)
             opened = mrcfile.mmap(str(file), mode="r")
     except (OSError, ValueError, RuntimeWarning, UserWarning) as error:
         raise UserError(f"{path}: is not a readable MRC file ({brief(error)}); copy it again") from error

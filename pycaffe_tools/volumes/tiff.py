@@ -145,7 +145,8 @@ def _refuse_truncated(path: str, tif: Any, image: _Image) -> None:
 def _shape_and_axes(image: _Image, axes: Optional[str]) -> Tuple[Tuple[int, ...], Optional[str], Optional[str]]:
     """Shape, the user's axes, and the file's own, with as many letters as the shape has sizes."""
     if axes is not None and len(axes) != len(image.shape) and image.series is not None:
-        whole = tuple(image.series.get_shape(squeeze=False))    # axes of size 1 are left out of .shape
+        # Before tifffile 2026.4, .shape leaves axes of size 1 out.
+        whole = tuple(image.series.get_shape(squeeze=False) if hasattr(image.series, "get_shape") else image.series.shape)
         if len(axes) == len(whole):
             return whole, axes, None
         missing = len(axes) - len(image.shape)

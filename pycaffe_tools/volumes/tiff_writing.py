@@ -32,8 +32,10 @@ def create_tiff(stack: ExitStack, file: Path, inner: Optional[str], shape: Tuple
     options, metadata = (_imagej_metadata if imagej else _ome_metadata)(pixel_size, description)
     # The headers come first and the pixels are one block behind them, which is then filled slice by slice.
     with tifffile.TiffWriter(temporary, byteorder=">", imagej=imagej, ome=not imagej, bigtiff=not imagej) as tif:
-        start, _ = tif.write(shape=shape, dtype=dtype, photometric="minisblack", metadata=metadata,
-                             returnoffset=True, **options)
+        tif.write(shape=shape, dtype=dtype, photometric="minisblack", metadata=metadata, **options)
+    # Not returnoffset: on Python 3.8, tifffile gives none for an order of bytes that is not the machine's own.
+    with tifffile.TiffFile(temporary) as written:
+        start = written.pages[0].dataoffsets[0]
     reserve_space(temporary)
     stream = stack.enter_context(open(temporary, "r+b", buffering=0))
     length = shape[1] * shape[2] * dtype.itemsize

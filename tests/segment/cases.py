@@ -25,7 +25,7 @@ MEAN, STD = 128.0, 40.0
 PIXEL_SIZE = PixelSize(50, 4, 5)
 
 AVAILABLE = engines.available()
-MODE = "dense" if "onnxruntime" in AVAILABLE else "patch"
+MODE = "dense" if {"native", "onnxruntime"} & set(AVAILABLE) else "patch"
 """The mode for tests in which it does not matter: whatever is installed."""
 
 needs_an_engine = pytest.mark.skipif(not AVAILABLE, reason="needs onnxruntime or Caffe")
