@@ -206,10 +206,10 @@ def _run(out: Path, plan: TrainingPlan, gpu: Optional[int]) -> None:
     rows = training_log.collect(log.read_text(errors="replace").splitlines()) if log.is_file() else {}
     already = snapshot[0] if snapshot else 0
     title = f"{plan.network.name}, {'retraining' if plan.weights else 'training'}"
-    if already < plan.solver.max_iter:
-        if already:
-            click.echo(f"resuming at iteration {already} of {plan.solver.max_iter}", err=True)
-        try:
+    try:
+        if already < plan.solver.max_iter:
+            if already:
+                click.echo(f"resuming at iteration {already} of {plan.solver.max_iter}", err=True)
             with Progress(plan.solver.max_iter, title, already) as progress:
                 def follow(event: Any) -> None:
                     training_log.add(rows, event)
@@ -222,9 +222,10 @@ def _run(out: Path, plan: TrainingPlan, gpu: Optional[int]) -> None:
                         progress.update(event.iteration, _figures(rows))
                 run_caffe_train(work / "solver.prototxt", log, follow, gpu=gpu, weights=plan.weights,
                                 snapshot=snapshot[1] if snapshot else None)
-        finally:
-            training_log.write_csv(out / "train.csv", rows)
-            training_log.draw(out / "train.png", rows, title)
+    finally:
+        # Also where a run that was killed after its last iteration left none of them.
+        training_log.write_csv(out / "train.csv", rows)
+        training_log.draw(out / "train.png", rows, title)
     reached = latest_snapshot(work / SNAPSHOT_PREFIX)
     if reached is None or reached[0] != plan.solver.max_iter:
         raise UserError(f"{out}: the training stopped at iteration {reached[0] if reached else 0} of "

@@ -185,3 +185,13 @@ def test_a_model_of_stacks_normalised_one_by_one_holds_those_of_its_training(tmp
     for stack, volume in zip(held["stacks"], volumes):
         assert stack["sha256"] == sha256(volume.raw)
         assert stack["mean"] == pytest.approx(tifffile.imread(volume.raw)[0].mean())
+
+
+def test_killed_after_the_last_iteration_the_curve_is_written_from_the_log(trained, database, tmp_path):
+    out = tmp_path / "N7"
+    shutil.copytree(trained.directory, out)
+    for name in ("model.json", "train.csv", "train.png"):
+        (out / name).unlink()
+    train("N7", database.directory, out, max_iter=12, resume=True)
+    assert (out / "train.csv").read_text() == (trained.directory / "train.csv").read_text()
+    assert (out / "train.png").is_file()
