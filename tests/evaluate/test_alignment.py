@@ -1,5 +1,7 @@
 """A map is compared with the labels of its own slices and its own crop, as the provenance record beside it says."""
 
+import json
+
 import numpy as np
 import pytest
 import tifffile
@@ -108,3 +110,16 @@ def test_folders_are_compared_by_the_names_of_their_slices(tmp_path, membrane):
     assert evaluate(tmp_path / "p", tmp_path / "labels", slices="2:4").counts.accuracy == 1
     refused("labels: has no slice for p2, p3 .*has labels0, labels1", tmp_path / "p", tmp_path / "labels", slices="0:2")
     assert evaluate(tmp_path / "p", tmp_path / "labels", slices="0:2", ignore_slice_names=True).counts.accuracy < 1
+
+
+@pytest.mark.parametrize("highest", [1, 3, 90])
+def test_the_values_of_a_recorded_map_need_no_guess(part, labels, membrane, highest):
+    """Faint probabilities of 8 bits, which would be a mask, labels or percentages in a file from elsewhere."""
+    path = part(range(6))
+    record = json.loads(provenance_path(path).read_text())
+    grey = np.where(membrane, highest, 0).astype(np.uint8)
+    tifffile.imwrite(path, grey, photometric="minisblack")
+    provenance_path(path).write_text(json.dumps({**record, "bytes": path.stat().st_size}))
+    found = evaluate(path, labels, threshold=highest / 255)
+    assert found.counts == confusion(membrane, membrane) and found.best.threshold < 0.4
+    assert evaluate(path, labels).counts.true_positive == 0
