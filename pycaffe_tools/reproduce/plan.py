@@ -96,9 +96,9 @@ class _Planner:
         first_retrained = [f"{net}-loss-s{FIRST}" for net in scale.nets]
         for name in sorted({self._data(seed) for seed in scale.seeds}):
             found += [self._database(name, self.data.main), self._darkness(name)]
+        found += [self._train("N", f"N-s{seed}", seed) for seed in scale.seeds]
         found += [self._train("N", f"N-s{FIRST}-i{length}", FIRST, iterations=length, facts={"criterion": "curve"})
                   for length in scale.curve]
-        found += [self._train("N", f"N-s{seed}", seed) for seed in scale.seeds]
         for criterion in ("loss",) + SCORES:
             # The deepest cut first: it makes the orderings of which the others need less.
             for net in sorted(scale.nets, reverse=True):
