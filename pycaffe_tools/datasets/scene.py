@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from ..base.errors import UserError
 from ..base.files import PathLike, atomic_directory
 from ..base.progress import Progress
-from ..volumes.opening import create_volume
+from ..volumes.creating import create_volume
 from ..volumes.pixel_size import PixelSize
 from .tissue import TYPICAL_GREY, Tissue, Tube, Waves, steepness
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..base.files import PathLike, refuse_existing
-from ..volumes.opening import create_volume
+from ..volumes.creating import create_volume
 from ..volumes.pixel_size import PixelSize
 
 MARKED_ABOVE = 127

@@ -13,7 +13,7 @@ from ..base.errors import UserError
 from ..base.files import PathLike, read_json
 from ..nets.model import Normalisation
 from ..nets.paper import PATCH_SIZE
-from ..volumes.hdf5_writing import create_reserved_dataset, reserve_space
+from ..volumes.hdf5.writing import create_reserved_dataset, reserve_space
 from ..volumes.paths import split_dataset
 
 INFO = "patches.json"

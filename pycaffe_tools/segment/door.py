@@ -23,7 +23,7 @@ def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional
     Parameters
     ----------
     input, out : volumes; see :func:`pycaffe_tools.open_volume` for what is read, and
-        :func:`pycaffe_tools.volumes.opening.create_volume` for what is written.
+        :func:`pycaffe_tools.volumes.creating.create_volume` for what is written.
     model : a model directory, made by :func:`pycaffe_tools.train` or :func:`pycaffe_tools.prune`.
     slices : half-open ranges such as ``"0:4,9"``; by default all.
     crop : part of each slice, ``"Y0:Y1,X0:X1"`` in pixels; patches reach beyond it.

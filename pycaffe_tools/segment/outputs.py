@@ -12,7 +12,8 @@ from ..base.errors import UserError
 from ..base.files import PathLike
 from ..base.progress import Progress
 from ..base.ranges import parse_slices, slice_ranges
-from ..volumes.opening import create_volume, open_volume
+from ..volumes.creating import create_volume
+from ..volumes.opening import open_volume
 from ..volumes.paths import split_dataset
 from ..volumes.pixel_size import PixelSize
 from ..volumes.provenance import MASK, PROBABILITY, provenance_path, read_provenance, write_provenance

@@ -13,7 +13,7 @@ from ..base.errors import UserError
 from ..base.files import refuse_inputs
 from ..base.ranges import Pair, Region, slice_ranges
 from ..nets.model import Model, Normalisation
-from ..volumes.opening import check_output
+from ..volumes.creating import check_output
 from ..volumes.paths import input_files, split_dataset
 from ..volumes.volume import Volume
 

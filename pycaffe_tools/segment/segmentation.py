@@ -27,7 +27,8 @@ from ..base.ranges import parse_region, parse_slices, size_text
 from ..engines.engine import halo
 from ..engines.process import Settings
 from ..nets.model import open_model
-from ..volumes.opening import create_volume, open_volume
+from ..volumes.creating import create_volume
+from ..volumes.opening import open_volume
 from ..volumes.overlay import write_overlay
 from ..volumes.provenance import MASK, PROBABILITY, write_provenance
 from ..volumes.volume import Volume

@@ -12,12 +12,12 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..base.files import PathLike, refuse_existing, refuse_other_files
-from .hdf5_writing import create_hdf5, dataset_name, refuse_other_datasets
+from .chunked.writing import ENTRIES, check_zarr, create_zarr
+from .hdf5.writing import create_hdf5, dataset_name, refuse_other_datasets
 from .paths import split_dataset
 from .pixel_size import UNKNOWN_PIXEL_SIZE, PixelSize
-from .tiff_writing import create_tiff
+from .tiff.writing import create_tiff
 from .volume import VolumeWriter, disk_error
-from .zarr_writing import ENTRIES, check_zarr, create_zarr
 
 _Create = Callable[..., Callable[[int, np.ndarray], None]]
 _KINDS = {".tif": create_tiff, ".tiff": create_tiff, ".h5": create_hdf5, ".hdf5": create_hdf5, ".hdf": create_hdf5,

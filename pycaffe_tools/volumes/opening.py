@@ -7,17 +7,14 @@ from typing import Optional
 
 from ..base.errors import UserError
 from ..base.files import PathLike
-from .chunked import is_chunked, read_chunked
-from .creating import check_output, create_volume
-from .hdf5 import read_hdf5
-from .microscopes import DM_SUFFIXES, SER_SUFFIXES, read_dm, read_ser
-from .mrc import MRC_SUFFIXES, read_mrc
+from .chunked.reading import is_chunked, read_chunked
+from .hdf5.reading import read_hdf5
+from .images.slice_folder import read_folder, read_png
+from .microscopes.mrc import MRC_SUFFIXES, read_mrc
+from .microscopes.ncem import DM_SUFFIXES, SER_SUFFIXES, read_dm, read_ser
 from .paths import split_dataset, split_pattern
-from .slice_folder import read_folder, read_png
-from .tiff import read_tiff
+from .tiff.reading import read_tiff
 from .volume import Stored, Volume
-
-__all__ = ["check_output", "create_volume", "open_labels", "open_volume"]
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".emd")
 

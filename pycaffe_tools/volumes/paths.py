@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import List, Optional, Tuple
 
 from ..base.files import PathLike
-from .slice_folder import matches
+from .images.slice_folder import matches
 
 # A dataset may follow a slash too, since these files hold datasets as a folder holds files.
 _DATASET = re.compile(r"^(?P<file>.+?\.(?:h5|hdf5|hdf|emd|zarr|n5))(?::/*|/+)(?P<dataset>.*)$", re.IGNORECASE)

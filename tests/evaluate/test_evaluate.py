@@ -13,7 +13,7 @@ from pycaffe_tools.evaluate.__main__ import report
 from pycaffe_tools.evaluate.evaluation import evaluate
 from pycaffe_tools.evaluate.pixels import best_threshold, confusion, roc_auc
 from pycaffe_tools.evaluate.segments import ThresholdScores
-from pycaffe_tools.volumes.opening import create_volume
+from pycaffe_tools.volumes.creating import create_volume
 
 SHAPE = (3, 40, 50)
 

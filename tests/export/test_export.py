@@ -103,8 +103,9 @@ def test_the_file_says_how_its_input_is_to_be_normalised(n7, tmp_path):
 
 
 def test_a_wrong_export_is_found_and_not_written(n7, tmp_path, monkeypatch):
+    from pycaffe_tools.dense_plan import onnx_printer
     from pycaffe_tools.export import onnx_net as module
-    right = module.dense_model
+    right = onnx_printer.dense_model
 
     def wrong(plan, kernels, name, mirrored=None):
         # Clipped windows ignored: the usual dense net.

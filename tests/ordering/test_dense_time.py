@@ -7,7 +7,7 @@ pytest.importorskip("onnxruntime")
 
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.files import read_json, write_json
-from pycaffe_tools.ordering import dense_time
+from pycaffe_tools.ordering import cost, dense_time
 from pycaffe_tools.ordering.cost import ArithmeticCost
 from pycaffe_tools.ordering.costs import cost_model
 from pycaffe_tools.ordering.dense_time import dense_work, measure_time, read_time, stored_time, write_time
@@ -37,7 +37,7 @@ def test_a_linear_machine_is_found_again_and_predicts_counts_that_were_not_measu
     model = measure_time(net, "onnxruntime", seconds, rounds.append)
     assert len(rounds) == dense_time.ROUNDS and len({str(entry.counts) for entry in model.measured}) == len(model.measured) > 6
     for counts in ({}, {"c1": 8}, {"c2": 3, "fc4": 2}, {"c1": 1, "c2": 1, "c3": 1, "fc4": 1}):
-        smaller = dense_time.with_counts(net, counts)
+        smaller = cost.with_counts(net, counts)
         assert model.cost(counts) == pytest.approx(seconds(smaller, "", 0), rel=1e-3)
     assert min(model.per_multiply_accumulate.values()) >= 0 <= model.per_element
 
@@ -50,7 +50,7 @@ def test_noise_makes_no_coefficient_negative_and_the_shortest_time_counts():
 
     model = measure_time(net, "onnxruntime", disturbed)
     assert min(model.constant, model.per_element, *model.per_multiply_accumulate.values()) >= 0
-    assert all(entry.seconds >= seconds(dense_time.with_counts(net, entry.counts), "", 0) for entry in model.measured)
+    assert all(entry.seconds >= seconds(cost.with_counts(net, entry.counts), "", 0) for entry in model.measured)
     assert model.cost({}) == pytest.approx(seconds(net, "", 0), rel=0.3)
 
 

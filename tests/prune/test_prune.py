@@ -20,10 +20,10 @@ from pycaffe_tools.nets.caffemodel import read_weights, write_weights
 from pycaffe_tools.nets.model import finish_model, open_model
 from pycaffe_tools.nets.netgraph import read_net
 from pycaffe_tools.nets.runtime import forward_patches, load_net, random_weights
+from pycaffe_tools.ordering.counts import parse_counts
 from pycaffe_tools.ordering.log import Step
 from pycaffe_tools.ordering.ordering import Ordering, OrderingOptions
 from pycaffe_tools.ordering.sample import draw_sample
-from pycaffe_tools.prune.__main__ import parse_counts
 from pycaffe_tools.prune.budget import counts_after, walk, within_accuracy_drop, within_parameters
 from pycaffe_tools.prune.pruned_model import write_pruned
 from pycaffe_tools.prune.pruner import Pruner

@@ -15,7 +15,8 @@ from pycaffe_tools.nets.netgraph import read_net
 from pycaffe_tools.nets.runtime import random_weights
 from pycaffe_tools.segment.__main__ import cli
 from pycaffe_tools.segment.request import Request
-from pycaffe_tools.volumes.opening import create_volume, open_volume
+from pycaffe_tools.volumes.creating import create_volume
+from pycaffe_tools.volumes.opening import open_volume
 from pycaffe_tools.volumes.pixel_size import PixelSize
 
 from ..conftest import ROOT

@@ -6,7 +6,8 @@ from typing import Any, Dict
 
 import numpy as np
 
-from pycaffe_tools.volumes.opening import create_volume, open_volume
+from pycaffe_tools.volumes.creating import create_volume
+from pycaffe_tools.volumes.opening import open_volume
 from pycaffe_tools.volumes.pixel_size import PixelSize
 
 SHAPE = (5, 37, 52)

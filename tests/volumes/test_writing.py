@@ -13,9 +13,10 @@ import pytest
 import tifffile
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.volumes import tiff_writing
-from pycaffe_tools.volumes.opening import check_output, create_volume, open_volume
+from pycaffe_tools.volumes.creating import check_output, create_volume
+from pycaffe_tools.volumes.opening import open_volume
 from pycaffe_tools.volumes.pixel_size import PixelSize
+from pycaffe_tools.volumes.tiff import writing as tiff_writing
 
 from .cases import SHAPE, UNKNOWN, pixel_size_of, slices_of, stack, written
 

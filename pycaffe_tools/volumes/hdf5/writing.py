@@ -11,9 +11,9 @@ from typing import Any, Callable, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..base.errors import UserError
-from ..base.files import PathLike, atomic_file
-from .pixel_size import PixelSize
+from ...base.errors import UserError
+from ...base.files import PathLike, atomic_file
+from ..pixel_size import PixelSize
 
 
 def reserve_space(path: PathLike) -> None:
@@ -49,7 +49,7 @@ def create_reserved_dataset(group: Any, name: str, shape: Sequence[int], dtype: 
 
 def create_hdf5(stack: ExitStack, file: Path, inner: Optional[str], shape: Tuple[int, int, int], dtype: np.dtype,
                  pixel_size: PixelSize, description: str, force: bool) -> Callable[[int, np.ndarray], None]:
-    """Create an HDF5 file with one dataset of zeros; see :func:`~pycaffe_tools.volumes.opening.create_volume`.
+    """Create an HDF5 file with one dataset of zeros; see :func:`~pycaffe_tools.volumes.creating.create_volume`.
 
     Returns
     -------

@@ -8,13 +8,13 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from ..base.errors import UserError
-from . import emd
-from .attributes import declared_axes, pixel_size_of
-from .axes import Layout, brief, listing
+from ...base.errors import UserError
+from ..attributes import declared_axes, pixel_size_of
+from ..axes import Layout, brief, listing
+from ..microscopes import emd
+from ..pixel_size import PixelSize
+from ..volume import Stored
 from .bigdataviewer import is_cells, setup_pixel_size
-from .pixel_size import PixelSize
-from .volume import Stored
 
 _CHUNK_CACHE_BYTES = 128 << 20
 _LEVEL = re.compile(r"^(?P<image>.*/)s?(?P<level>[0-9]+)(?P<rest>/cells)?$")

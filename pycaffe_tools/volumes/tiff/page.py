@@ -7,9 +7,9 @@ from typing import Any, Optional, Tuple
 
 import numpy as np
 
-from ..base.errors import UserError
-from .axes import brief
-from .tiff_headers import MIN_IS_BLACK, MIN_IS_WHITE, Header
+from ...base.errors import UserError
+from ..axes import brief
+from .headers import MIN_IS_BLACK, MIN_IS_WHITE, Header
 
 _COLOURS = {2: "colour (RGB) pixels", 3: "colours of a palette", 4: "a transparency mask", 5: "colour (CMYK) pixels",
             6: "colour (YCbCr) pixels", 8: "colour (CIELab) pixels", 9: "colour (ICCLab) pixels",

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
-from .pixel_size import PixelSize, to_nm
+from ..pixel_size import PixelSize, to_nm
 
 _CELLS = re.compile(r"^/t[0-9]{5}/s(?P<setup>[0-9]{2,})/(?P<level>[0-9]+)/cells$")
 

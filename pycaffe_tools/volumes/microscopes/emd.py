@@ -8,9 +8,9 @@ from typing import Any, Optional
 
 import numpy as np
 
-from .attributes import texts
-from .axes import letters_of
-from .pixel_size import PixelSize, to_nm
+from ..attributes import texts
+from ..axes import letters_of
+from ..pixel_size import PixelSize, to_nm
 
 _VELOX = re.compile(r"^/Data/Image/[^/]+/Data$")
 

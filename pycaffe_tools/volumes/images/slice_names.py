@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..base.errors import UserError
+from ...base.errors import UserError
 
 _PLAIN = re.compile(r"[0-9]+|[^0-9]+")
+
 # A minus sign stands at the start or behind a separator: img-3 is number 3, img_-3 is minus 3.
 _NUMBER = re.compile(r"(?<![A-Za-z0-9.])-[0-9]+(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?")
 _NUMBER_WITH_ANY_MINUS = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")

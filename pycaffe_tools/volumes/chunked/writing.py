@@ -9,9 +9,9 @@ from typing import Callable, Optional, Tuple
 
 import numpy as np
 
-from ..base.errors import UserError
-from ..base.files import PathLike, atomic_directory
-from .pixel_size import PixelSize
+from ...base.errors import UserError
+from ...base.files import PathLike, atomic_directory
+from ..pixel_size import PixelSize
 
 ENTRIES = (".zgroup", ".zattrs", "0")
 """What a written volume holds at its top."""
@@ -28,7 +28,7 @@ def check_zarr(folder: PathLike, inner: Optional[str]) -> None:
 
 def create_zarr(stack: ExitStack, folder: Path, inner: Optional[str], shape: Tuple[int, int, int], dtype: np.dtype,
                  pixel_size: PixelSize, description: str, force: bool) -> Callable[[int, np.ndarray], None]:
-    """Create an OME-Zarr 0.4 of zeros; see :func:`~pycaffe_tools.volumes.opening.create_volume`.
+    """Create an OME-Zarr 0.4 of zeros; see :func:`~pycaffe_tools.volumes.creating.create_volume`.
 
     Returns
     -------

@@ -8,10 +8,10 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from ..base.errors import UserError
-from .axes import Layout, brief
-from .pixel_size import PixelSize, to_nm
-from .volume import Stored
+from ...base.errors import UserError
+from ..axes import Layout, brief
+from ..pixel_size import PixelSize, to_nm
+from ..volume import Stored
 
 DM_SUFFIXES = (".dm3", ".dm4")
 SER_SUFFIXES = (".ser",)

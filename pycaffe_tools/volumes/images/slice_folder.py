@@ -8,12 +8,12 @@ from typing import Optional, Tuple
 
 import numpy as np
 
-from ..base.errors import UserError
-from .axes import brief
-from .pixel_size import PixelSize
+from ...base.errors import UserError
+from ..axes import brief
+from ..pixel_size import PixelSize
+from ..tiff.reading import read_tiff
+from ..volume import Stored, Volume
 from .slice_names import Series, one_series
-from .tiff import read_tiff
-from .volume import Stored, Volume
 
 SLICE_SUFFIXES = (".tif", ".tiff", ".png")
 

@@ -9,10 +9,10 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ..base.errors import UserError
-from .axes import Layout, brief
-from .pixel_size import PixelSize, to_nm
-from .volume import Stored
+from ...base.errors import UserError
+from ..axes import Layout, brief
+from ..pixel_size import PixelSize, to_nm
+from ..volume import Stored
 
 MRC_SUFFIXES = (".mrc", ".mrcs", ".rec", ".st", ".ali", ".preali", ".map")
 

@@ -6,7 +6,7 @@ import json
 import xml.etree.ElementTree as ElementTree
 from typing import Any, Mapping, Optional
 
-from .pixel_size import PixelSize, from_list, plain_unit, to_nm
+from ..pixel_size import PixelSize, from_list, plain_unit, to_nm
 
 PRINTER_PIXEL_NM = 1e4
 """Resolution tags that say 10 um a pixel or more come from a printer's 72, 96 or 300 dots per inch

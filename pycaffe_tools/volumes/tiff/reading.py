@@ -8,12 +8,12 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..base.errors import UserError
-from .axes import Layout, brief
-from .tiff_headers import Header, headers_of
-from .tiff_page import declared_colour, read_page, refuse_missing_codec, with_zero_black
-from .tiff_pixel_size import pixel_size_of
-from .volume import Stored
+from ...base.errors import UserError
+from ..axes import Layout, brief
+from ..volume import Stored
+from .headers import Header, headers_of
+from .page import declared_colour, read_page, refuse_missing_codec, with_zero_black
+from .pixel_size import pixel_size_of
 
 # What tifffile logs about a damaged file is said in one sentence by whoever reads it.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from ..base.errors import UserError
-from .axes import listing
-from .hdf5 import full_resolution
-from .slice_names import natural_key
+from ...base.errors import UserError
+from ..axes import listing
+from ..hdf5.reading import full_resolution
+from ..images.slice_names import natural_key
 
 ZARR_2, ZARR_3, N5 = "Zarr 2", "Zarr 3", "N5"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, List, NamedTuple, Set
 
-from ..base.errors import UserError
+from ...base.errors import UserError
 
 MIN_IS_WHITE, MIN_IS_BLACK = 0, 1
 _BITS, _PHOTOMETRIC, _SAMPLES = 258, 262, 277

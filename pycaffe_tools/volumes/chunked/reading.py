@@ -9,12 +9,12 @@ from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
-from ..base.errors import UserError
-from .attributes import declared_axes, multiscale_pixel_size, pixel_size_of
-from .axes import Layout, brief
-from .chunked_tree import N5, ZARR_2, ZARR_3, Node, image_in, is_group_or_array, node_at
-from .pixel_size import PixelSize, to_nm
-from .volume import Stored
+from ...base.errors import UserError
+from ..attributes import declared_axes, multiscale_pixel_size, pixel_size_of
+from ..axes import Layout, brief
+from ..pixel_size import PixelSize, to_nm
+from ..volume import Stored
+from .tree import N5, ZARR_2, ZARR_3, Node, image_in, is_group_or_array, node_at
 
 _TENSORSTORE_DRIVERS = {ZARR_2: "zarr", ZARR_3: "zarr3", N5: "n5"}
 

@@ -1,0 +1,1 @@
+"""Volumes in chunks: OME-Zarr, Zarr, N5, precomputed."""

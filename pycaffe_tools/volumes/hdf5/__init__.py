@@ -1,0 +1,1 @@
+"""HDF5 volumes: read and written slice by slice."""

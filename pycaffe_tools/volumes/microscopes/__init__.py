@@ -1,0 +1,1 @@
+"""What electron microscopes write: MRC, DigitalMicrograph, SER, EMD."""

@@ -1,0 +1,1 @@
+"""TIFF stacks: read page by page, written slice by slice."""
