@@ -28,7 +28,7 @@ from .base.files import write_json
 from .base.machine import Usage
 from .base.ranges import parse_size
 from .nets.netgraph import NetGraph
-from .nets.runtime import Weights, random_weights
+from .nets.running.runtime import Weights, random_weights
 from .oracle.fast import FastOracle
 from .oracle.oracle import PruningProblem
 from .oracle.parts import RemotePart
@@ -186,8 +186,8 @@ def as_json(rows: Sequence[Row], patches: int) -> Dict[str, Any]:
 
 def stand_in(batches: int, batch_size: int, seed: int) -> Tuple[NetGraph, Weights, Sample]:
     """Network N with random weights and patches of noise: times hardly depend on the values."""
+    from .nets.files.schema import parse_prototxt
     from .nets.paper import TABLE_1, deploy_prototxt
-    from .nets.schema import parse_prototxt
     graph = NetGraph(parse_prototxt(deploy_prototxt(TABLE_1["N"], "N")))
     generator, count = np.random.RandomState(seed), batches * batch_size
     data = generator.standard_normal((count, 1, 32, 32)).astype(np.float32)

@@ -38,10 +38,10 @@ from .base.files import write_json
 from .base.machine import cores, peak_so_far
 from .dense_plan.plan import make_plan
 from .engines import engine as engine_module
+from .nets.files.schema import parse_prototxt
 from .nets.netgraph import NetGraph
 from .nets.paper import NAMES, SLICE_SHAPE, TABLE_1, deploy_prototxt
-from .nets.runtime import random_weights
-from .nets.schema import parse_prototxt
+from .nets.running.runtime import random_weights
 from .segment.tiles import even_tile, grid
 
 WAYS = ("patch", "caffe", "onnxruntime", "native", "inexact")

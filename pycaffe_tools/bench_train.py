@@ -23,11 +23,12 @@ from .base.blas import CORE_TYPE, THREADS, core_types_for, processor_flags
 from .base.command import OPTIONS, run
 from .base.errors import UserError
 from .nets import paper
-from .nets.process import LogReader, caffe_program
+from .nets.running.process import LogReader, caffe_program
 
 PATCHES = 2_048
 NEWEST = 3
 """Kinds of kernels that are tried: the newest that the processor can run."""
+
 WARM_UP = 5
 TOLERANCE = 1e-3
 """Largest relative difference of the last loss from that of the first setting: sums are rounded in another order."""

@@ -5,9 +5,9 @@ import numpy as np
 from pycaffe_tools.dense_plan.kernels import kernels
 from pycaffe_tools.dense_plan.steps import Combine, Convolve, Pool, Rectify
 from pycaffe_tools.nets import paper
+from pycaffe_tools.nets.files.schema import parse_prototxt, schema
 from pycaffe_tools.nets.netgraph import NetGraph
-from pycaffe_tools.nets.runtime import random_weights
-from pycaffe_tools.nets.schema import parse_prototxt, schema
+from pycaffe_tools.nets.running.runtime import random_weights
 
 TOLERANCE = 1e-5
 """Largest difference of probabilities that the engines promise."""

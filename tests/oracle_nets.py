@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from pycaffe_tools.nets.files.schema import parse_prototxt
 from pycaffe_tools.nets.netgraph import NetGraph
 from pycaffe_tools.nets.paper import deploy_prototxt
-from pycaffe_tools.nets.runtime import random_weights
-from pycaffe_tools.nets.schema import parse_prototxt
+from pycaffe_tools.nets.running.runtime import random_weights
 from pycaffe_tools.oracle.oracle import PruningProblem
 
 SMALL_COUNTS = {"c1": 9, "c2": 7, "c3": 6, "fc4": 11}
@@ -93,7 +93,7 @@ def trained_weights(net, data, labels, iterations=35):
 
     import caffe
 
-    from pycaffe_tools.nets.schema import to_text
+    from pycaffe_tools.nets.files.schema import to_text
     proto = net.with_batch(len(data))
     del proto.layer[-1]
     proto.layer.add(name="label", type="Input", top=["label"]).input_param.shape.add(dim=[len(data)])

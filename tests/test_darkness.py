@@ -60,10 +60,10 @@ def test_stacks_normalised_one_by_one_have_their_threshold_in_standard_deviation
 
 @pytest.mark.caffe
 def test_times_are_scaled_to_the_papers_slice(tmp_path, monkeypatch):
-    from pycaffe_tools.nets.caffemodel import write_weights
+    from pycaffe_tools.nets.files.caffemodel import write_weights
     from pycaffe_tools.nets.model import finish_model
     from pycaffe_tools.nets.netgraph import read_net
-    from pycaffe_tools.nets.runtime import random_weights
+    from pycaffe_tools.nets.running.runtime import random_weights
     folder, counts = tmp_path / "small", {"c1": 2, "c2": 2, "c3": 2, "fc4": 2}
     folder.mkdir()
     (folder / "deploy.prototxt").write_text(paper.deploy_prototxt(counts, "small"))

@@ -22,8 +22,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from ..base.ranges import Pair, pair
+from ..nets.files.schema import schema
 from ..nets.paper import MEMBRANE
-from ..nets.schema import schema
 from .caffe_phases import FirstPooling, moved, needed_positions, phase_name
 from .steps import Combine, Convolve, DensePlan, Map, Operand, Pool, Rectify, Softmax, sources
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..nets.kernels import ungrouped
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import Weights
+from ..nets.running.runtime import Weights
 
 
 def kernels(graph: NetGraph, weights: Weights) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:

@@ -27,7 +27,7 @@ from typing import Dict, List, Tuple
 from ..base.errors import UserError
 from ..base.ranges import Pair
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import Weights
+from ..nets.running.runtime import Weights
 from .engine import Engine
 
 USEFUL_BYTES = 900_000_000

@@ -9,7 +9,7 @@ from ..dense_plan.caffe_printer import OUTPUT, dense_net, dense_weights
 from ..dense_plan.kernels import kernels
 from ..dense_plan.plan import make_plan
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import PYCAFFE_BYTES, Weights, check_weights, load_net
+from ..nets.running.runtime import PYCAFFE_BYTES, Weights, check_weights, load_net
 from .engine import Engine
 
 TILE_SIDES = (192, 160, 128, 112, 96, 80, 64, 48, 32, 16)

@@ -14,7 +14,7 @@ from ..dense_plan.kernels import kernels
 from ..dense_plan.plan import make_plan
 from ..dense_plan.steps import DensePlan
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import Weights, check_weights
+from ..nets.running.runtime import Weights, check_weights
 from .engine import Engine
 from .native.items import Output
 from .native.library import Compiled, Workspace

@@ -12,7 +12,7 @@ from ..dense_plan.onnx_printer import BLOCK, dense_model
 from ..dense_plan.plan import make_plan
 from ..dense_plan.steps import Combine, DensePlan, sources
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import Weights, check_weights
+from ..nets.running.runtime import Weights, check_weights
 from .engine import Engine
 
 # Beyond 256 the halo shrinks, but so does the part of the maps that stays in the processor's cache.

@@ -8,7 +8,7 @@ from ..base.ranges import Pair
 from ..nets.classifier import lacks_softmax
 from ..nets.netgraph import NetGraph
 from ..nets.paper import MEMBRANE
-from ..nets.runtime import PYCAFFE_BYTES, Weights, load_net
+from ..nets.running.runtime import PYCAFFE_BYTES, Weights, load_net
 from .engine import Engine, patch_size
 
 BATCH = 256

@@ -78,7 +78,7 @@ class Worker:
 def _prepare(settings: Settings) -> Callable[[Optional[np.ndarray]], Optional[np.ndarray]]:
     """Make the engine; what it is called with is a tile of raw grey values, or None to ask whether it is ready."""
     from .. import engines
-    from ..nets.caffemodel import read_weights
+    from ..nets.files.caffemodel import read_weights
     from ..nets.model import Normalisation
     from ..nets.netgraph import read_net
 

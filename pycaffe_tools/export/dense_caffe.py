@@ -13,11 +13,11 @@ from ..dense_plan.plan import make_plan
 from ..engines import best_tile, predicted_bytes
 from ..engines.dense_caffe import rounded_tile
 from ..engines.engine import halo
-from ..nets.caffemodel import read_weights, write_weights
 from ..nets.classifier import note
+from ..nets.files.caffemodel import read_weights, write_weights
 from ..nets.netgraph import NetGraph, read_net, write_net
 from ..nets.paper import MEMBRANE
-from ..nets.runtime import check_weights
+from ..nets.running.runtime import check_weights
 
 PROTOTXT, CAFFEMODEL = "dense.prototxt", "dense.caffemodel"
 

@@ -22,7 +22,7 @@ from ..engines import engine
 from ..nets import paper
 from ..nets.classifier import note
 from ..nets.model import Model, open_model
-from ..nets.runtime import check_weights
+from ..nets.running.runtime import check_weights
 from .onnx_patch import patch_model
 
 TOLERANCE = 1e-5

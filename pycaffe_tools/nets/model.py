@@ -25,7 +25,7 @@ import numpy as np
 from ..base.errors import UserError
 from ..base.fields import Fields, shown
 from ..base.files import PathLike, read_json, sha256, write_json
-from .caffemodel import read_weights
+from .files.caffemodel import read_weights
 from .netgraph import NetGraph, read_net
 
 DEPLOY, WEIGHTS, INFO = "deploy.prototxt", "weights.caffemodel", "model.json"
@@ -165,7 +165,7 @@ class Model:
         return net
 
     def load_weights(self) -> Dict[str, List[np.ndarray]]:
-        """The weights by layer name; see :func:`pycaffe_tools.nets.caffemodel.read_weights`."""
+        """The weights by layer name; see :func:`pycaffe_tools.nets.files.caffemodel.read_weights`."""
         return read_weights(self.weights)
 
 

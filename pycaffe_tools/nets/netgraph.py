@@ -18,11 +18,11 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from ..base.errors import UserError, naming
 from ..base.fields import shown
 from ..base.files import PathLike, atomic_file
+from .files.schema import read_prototxt, schema, to_text
+from .files.upgrade import upgraded
 from .layers import DATA_TYPES, LOSS_TYPES, Layer, Shape, Value, product
 from .rules import check_layer, data_shapes, net_inputs, runs_in
-from .schema import read_prototxt, schema, to_text
 from .shapes import MOST_ELEMENTS, output_shapes
-from .upgrade import upgraded
 
 
 class NetGraph:

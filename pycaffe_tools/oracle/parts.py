@@ -117,7 +117,7 @@ def open_parts(problem: PruningProblem, kind: str, workers: int, max_memory: int
 
 def _prepare(settings: Tuple[Any, Any]) -> Callable[[Tuple[str, Any]], Any]:
     """What answers the requests of a :class:`RemotePart`; the engine is made when it is first needed."""
-    from ..nets.schema import schema
+    from ..nets.files.schema import schema
 
     fields, options = settings
     engines: List[Any] = []

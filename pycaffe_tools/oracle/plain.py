@@ -10,7 +10,7 @@ import numpy as np
 from ..base.errors import UserError
 from ..nets.layers import Layer, Value
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import CaffeNet
+from ..nets.running.runtime import CaffeNet
 from .oracle import Oracle, PruningProblem, prunable, scores_layer, softmax_loss
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..nets.layers import Layer
-from ..nets.runtime import CaffeNet
+from ..nets.running.runtime import CaffeNet
 from ..oracle.oracle import PruningProblem, scores_layer
 
 BATCH = 128

@@ -30,7 +30,7 @@ from ..base.machine import processor
 from ..dense_plan.plan import make_plan
 from ..dense_plan.steps import Convolve, sources
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import random_weights
+from ..nets.running.runtime import random_weights
 from ..oracle.oracle import prunable
 from .cost import with_counts
 

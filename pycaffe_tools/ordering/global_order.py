@@ -44,7 +44,7 @@ from ..base.errors import UserError
 from ..base.files import PathLike, read_json, write_json
 from ..base.progress import Progress
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import Weights
+from ..nets.running.runtime import Weights
 from ..oracle.net_oracle import NetOracle, open_net_oracle
 from ..oracle.oracle import PruningProblem, prunable
 from .cost import CostModel

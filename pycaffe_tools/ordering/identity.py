@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..nets.files.schema import to_text
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import Weights
-from ..nets.schema import to_text
+from ..nets.running.runtime import Weights
 from .sample import Sample
 
 

@@ -21,7 +21,7 @@ from ..base.errors import UserError
 from ..base.files import PathLike, read_json, write_json
 from ..base.progress import Progress
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import Weights
+from ..nets.running.runtime import Weights
 from ..oracle.fast import open_oracle
 from ..oracle.oracle import Oracle, PruningProblem, Smallest, without_features
 from .criteria import scores

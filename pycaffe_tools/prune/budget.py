@@ -15,7 +15,7 @@ import click
 
 from ..base.errors import UserError
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import Weights
+from ..nets.running.runtime import Weights
 from ..ordering.ordering import Ordering
 from ..patches.database import Database
 from ..surgery.surgery import mask_features, remove_features

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Dict, Optional
 
 from ..base.files import PathLike, atomic_directory, sha256, write_json
-from ..nets.caffemodel import read_weights
+from ..nets.files.caffemodel import read_weights
 from ..nets.model import INFO, Model, finish_model, open_model
 from ..nets.netgraph import read_net
 from ..patches.database import Database

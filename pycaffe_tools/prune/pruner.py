@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..base.errors import UserError
+from ..nets.files.schema import read_prototxt
 from ..nets.model import Model
 from ..nets.netgraph import NetGraph
-from ..nets.schema import read_prototxt
 from ..ordering.ordering import DEFAULTS, Ordering, OrderingOptions, order_layer, prunable_layers
 from ..ordering.sample import Sample
 from ..patches.database import Database

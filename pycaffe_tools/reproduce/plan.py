@@ -272,6 +272,6 @@ def _is_compared(node: Node) -> bool:
 
 
 def _multiply_adds(net: str) -> int:
+    from ..nets.files.schema import parse_prototxt
     from ..nets.netgraph import NetGraph
-    from ..nets.schema import parse_prototxt
     return NetGraph(parse_prototxt(paper.deploy_prototxt(paper.counts_of(net), net))).multiply_accumulates()

@@ -10,9 +10,9 @@ import click
 from ..base.command import OPTIONS, SEED, run
 from ..base.errors import UserError, naming
 from ..base.files import PathLike, read_json, refuse_existing
-from ..nets.caffemodel import read_weights
+from ..nets.files.caffemodel import read_weights
+from ..nets.files.schema import read_prototxt
 from ..nets.netgraph import NetGraph
-from ..nets.schema import read_prototxt
 from .blobs import check_all_weights
 from .files import PRODUCTS, open_deploy, slim_training_net, write_surgery
 from .surgery import remove_features

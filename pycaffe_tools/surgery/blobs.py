@@ -13,7 +13,7 @@ import numpy as np
 from ..base.errors import UserError
 from ..nets.layers import Layer
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import Weights, check_weights
+from ..nets.running.runtime import Weights, check_weights
 from .channels import Channels
 from .rules import affine_axis
 
@@ -35,7 +35,7 @@ def slim_weights(channels: Channels, weights: Weights) -> Dict[str, Blobs]:
 
 
 def check_all_weights(net: NetGraph, weights: Weights, where: str = "the weights") -> None:
-    """:func:`pycaffe_tools.nets.runtime.check_weights`, and the blobs of BatchNorm, Scale, Bias and PReLU as well.
+    """:func:`pycaffe_tools.nets.running.runtime.check_weights`, and the blobs of BatchNorm, Scale, Bias and PReLU as well.
 
     Raises
     ------

@@ -7,12 +7,12 @@ from typing import Any, Optional
 
 from ..base.errors import UserError
 from ..base.files import PathLike, atomic_directory, refuse_existing
-from ..nets.caffemodel import write_weights
-from ..nets.child import in_child
+from ..nets.files.caffemodel import write_weights
+from ..nets.files.schema import schema
+from ..nets.files.upgrade import upgraded
 from ..nets.layers import DATA_TYPES, LOSS_TYPES
 from ..nets.netgraph import NetGraph, read_net, write_net
-from ..nets.schema import schema
-from ..nets.upgrade import upgraded
+from ..nets.running.child import in_child
 from .proof import prove
 from .surgery import Surgery, slim_prototxt
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..base.errors import UserError
-from ..nets.runtime import load_net
+from ..nets.running.runtime import load_net
 from .surgery import Surgery
 
 TOLERANCE = 1e-5

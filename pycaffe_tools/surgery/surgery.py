@@ -22,11 +22,11 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 from ..base.errors import UserError
+from ..nets.files.schema import schema
+from ..nets.files.upgrade import upgraded
 from ..nets.layers import Layer
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import Weights
-from ..nets.schema import schema
-from ..nets.upgrade import upgraded
+from ..nets.running.runtime import Weights
 from .blobs import Blobs, check_all_weights, masked_weights, slim_weights
 from .channels import Channels, propagate
 from .rules import PRUNABLE_TYPES
@@ -59,7 +59,7 @@ def remove_features(net: NetGraph, weights: Weights, keep: Mapping[str, Sequence
     Parameters
     ----------
     net : the net, with the shape of its input (a deploy prototxt).
-    weights : blobs by layer name, as from :func:`pycaffe_tools.nets.caffemodel.read_weights`; untouched.
+    weights : blobs by layer name, as from :func:`pycaffe_tools.nets.files.caffemodel.read_weights`; untouched.
         What they hold for layers that the net has not is left out.
     keep : for each layer to be pruned, the indexes of the features that stay,
         in any order (the features stay in the original order); layers not named keep all.

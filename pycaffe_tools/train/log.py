@@ -6,7 +6,7 @@ import csv
 from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 from ..base.files import PathLike, atomic_file
-from ..nets.process import LogEvent, LogReader
+from ..nets.running.process import LogEvent, LogReader
 
 COLUMNS = ("iteration", "loss", "lr", "test_loss", "accuracy")
 

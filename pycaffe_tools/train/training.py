@@ -20,11 +20,11 @@ from ..base.errors import UserError
 from ..base.files import PathLike, read_json, refuse_existing, sha256, write_json, write_text
 from ..base.progress import Progress
 from ..nets import model, paper
-from ..nets.caffemodel import read_weights
+from ..nets.files.caffemodel import read_weights
+from ..nets.files.schema import parse_prototxt, read_prototxt, to_text
 from ..nets.netgraph import NetGraph, read_net, write_net
-from ..nets.process import latest_snapshot, run_caffe_train
-from ..nets.runtime import check_weights
-from ..nets.schema import parse_prototxt, read_prototxt, to_text
+from ..nets.running.process import latest_snapshot, run_caffe_train
+from ..nets.running.runtime import check_weights
 from ..patches.database import Database, lists, open_database
 from . import log as training_log
 from .validation import validate, versions

@@ -11,7 +11,7 @@ import numpy as np
 from ..base.progress import Progress
 from ..evaluate.pixels import best_threshold
 from ..nets.netgraph import NetGraph
-from ..nets.runtime import forward_patches, import_caffe, load_net
+from ..nets.running.runtime import forward_patches, import_caffe, load_net
 from ..patches.database import Database, read_rows
 
 BATCH = 100

@@ -9,7 +9,7 @@ from pycaffe_tools.dense import cli
 from pycaffe_tools.dense_plan.plan import make_plan
 from pycaffe_tools.dense_plan.steps import Combine, Convolve
 from pycaffe_tools.nets import paper
-from pycaffe_tools.nets.caffemodel import write_weights
+from pycaffe_tools.nets.files.caffemodel import write_weights
 from pycaffe_tools.nets.netgraph import write_net
 
 from ..dense_cases import (

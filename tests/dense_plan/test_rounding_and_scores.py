@@ -35,7 +35,7 @@ def image_for(graph, rows=6, columns=10):
 
 def patch_by_patch_in_caffe(graph, weights, image):
     """Channel 1 of the net's last blob for every patch of an image, by Caffe alone."""
-    from pycaffe_tools.nets.runtime import forward_patches, load_net
+    from pycaffe_tools.nets.running.runtime import forward_patches, load_net
     shape = next(iter(graph.inputs.values()))
     rows, columns = image.shape[1] - shape[2] + 1, image.shape[2] - shape[3] + 1
     net = load_net(graph.with_batch(rows * columns), weights)
@@ -45,7 +45,7 @@ def patch_by_patch_in_caffe(graph, weights, image):
 
 
 def dense_in_caffe(graph, weights, image):
-    from pycaffe_tools.nets.runtime import load_net
+    from pycaffe_tools.nets.running.runtime import load_net
     plan = make_plan(graph)
     tile = [image.shape[1 + axis] - plan.input.reach[axis] for axis in (0, 1)]
     whole = tuple(-(-side // stride) * stride for side, stride in zip(tile, plan.first_stride))

@@ -117,7 +117,7 @@ def test_memory_is_predicted_before_it_is_taken(engine):
         "sys.path[:0] = ['.']\n"
         "from tests.dense_cases import paper_net\n"
         "from pycaffe_tools import engines\n"
-        "from pycaffe_tools.nets.runtime import random_weights\n"
+        "from pycaffe_tools.nets.running.runtime import random_weights\n"
         "graph = paper_net('N')\n"
         f"tile = {tile}\n"
         f"engine = engines.create('{engine}', graph, random_weights(graph), tile)\n"

@@ -17,7 +17,7 @@ from pycaffe_tools.export.__main__ import cli
 from pycaffe_tools.export.dense_caffe import PROTOTXT, write_dense
 from pycaffe_tools.export.onnx_net import TOLERANCE, check, export, onnx_of, run_model
 from pycaffe_tools.export.onnx_patch import patch_model
-from pycaffe_tools.nets.caffemodel import write_weights
+from pycaffe_tools.nets.files.caffemodel import write_weights
 from pycaffe_tools.nets.model import DEPLOY, WEIGHTS, finish_model
 from pycaffe_tools.nets.netgraph import write_net
 

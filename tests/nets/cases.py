@@ -3,8 +3,8 @@
 
 import numpy as np
 
+from pycaffe_tools.nets.files.schema import parse_prototxt
 from pycaffe_tools.nets.netgraph import NetGraph, read_net
-from pycaffe_tools.nets.schema import parse_prototxt
 
 from ..conftest import ROOT
 

@@ -7,10 +7,10 @@ import pytest
 
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets import paper
-from pycaffe_tools.nets.caffemodel import write_weights
+from pycaffe_tools.nets.files.caffemodel import write_weights
+from pycaffe_tools.nets.files.schema import parse_prototxt
 from pycaffe_tools.nets.model import Normalisation, finish_model, open_model
 from pycaffe_tools.nets.netgraph import NetGraph
-from pycaffe_tools.nets.schema import parse_prototxt
 
 COUNTS = {"c1": 2, "c2": 2, "c3": 2, "fc4": 2}
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.nets.files.schema import parse_prototxt, read_prototxt, schema, to_text
 from pycaffe_tools.nets.netgraph import NetGraph, read_net, write_net
-from pycaffe_tools.nets.runtime import load_net, random_weights
-from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt, schema, to_text
+from pycaffe_tools.nets.running.runtime import load_net, random_weights
 
 from ..conftest import ROOT
 from .cases import LENET, graph

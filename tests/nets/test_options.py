@@ -5,9 +5,9 @@ import pytest
 
 from pycaffe_tools.base.child import ChildDied, call_in_fork
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.nets.files.schema import parse_prototxt, schema
 from pycaffe_tools.nets.netgraph import NetGraph
-from pycaffe_tools.nets.runtime import check_weights, load_net, random_weights
-from pycaffe_tools.nets.schema import parse_prototxt, schema
+from pycaffe_tools.nets.running.runtime import check_weights, load_net, random_weights
 
 pytestmark = pytest.mark.caffe
 

@@ -5,8 +5,8 @@ import pytest
 
 from pycaffe_tools import networks
 from pycaffe_tools.nets import paper
+from pycaffe_tools.nets.files.schema import parse_prototxt, read_prototxt
 from pycaffe_tools.nets.netgraph import NetGraph, read_net
-from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt
 
 from ..conftest import ROOT
 

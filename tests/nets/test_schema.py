@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.nets import schema as caffe_schema
-from pycaffe_tools.nets.schema import builtin_schema, parse_prototxt, read_caffemodel, read_prototxt, schema
+from pycaffe_tools.nets.files import schema as caffe_schema
+from pycaffe_tools.nets.files.schema import builtin_schema, parse_prototxt, read_caffemodel, read_prototxt, schema
 
 MESSAGES = sorted(caffe_schema._MESSAGES)
 

@@ -5,18 +5,18 @@ import numpy as np
 import pytest
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.nets.caffemodel import read_weights, write_weights
+from pycaffe_tools.nets.files.caffemodel import read_weights, write_weights
+from pycaffe_tools.nets.files.schema import parse_prototxt, schema
+from pycaffe_tools.nets.files.upgrade import upgraded
 from pycaffe_tools.nets.netgraph import NetGraph, write_net
-from pycaffe_tools.nets.runtime import load_net, random_weights
-from pycaffe_tools.nets.schema import parse_prototxt, schema
-from pycaffe_tools.nets.upgrade import upgraded
+from pycaffe_tools.nets.running.runtime import load_net, random_weights
 
 from .cases import graph
 
 
 @pytest.mark.caffe
 def test_caffe_reads_the_written_weights_and_we_read_what_caffe_writes(tmp_path):
-    from pycaffe_tools.nets.runtime import import_caffe
+    from pycaffe_tools.nets.running.runtime import import_caffe
     caffe = import_caffe()
     net = graph("N7")
     weights = random_weights(net, seed=2)
@@ -63,7 +63,7 @@ def old_caffemodel():
 
 @pytest.mark.caffe
 def test_old_layers_and_blobs_are_upgraded_as_caffe_upgrades_them(tmp_path):
-    from pycaffe_tools.nets.runtime import import_caffe
+    from pycaffe_tools.nets.running.runtime import import_caffe
     caffe = import_caffe()
     (tmp_path / "old.prototxt").write_text(OLD_NET)
     (tmp_path / "old.caffemodel").write_bytes(old_caffemodel().SerializeToString())
@@ -83,7 +83,7 @@ def test_old_layers_and_blobs_are_upgraded_as_caffe_upgrades_them(tmp_path):
 
 @pytest.mark.caffe
 def test_every_old_layer_type_has_its_modern_name():
-    from pycaffe_tools.nets.runtime import import_caffe
+    from pycaffe_tools.nets.running.runtime import import_caffe
     known = set(import_caffe().layer_type_list())
     for name in schema().V1LayerParameter.LayerType.keys():
         text = f'layers {{ name: "x" type: {name} }}'

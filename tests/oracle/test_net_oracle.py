@@ -6,7 +6,7 @@ import pytest
 caffe = pytest.importorskip("caffe")
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.nets.runtime import load_net
+from pycaffe_tools.nets.running.runtime import load_net
 from pycaffe_tools.oracle import layout
 from pycaffe_tools.oracle.fast import FastOracle
 from pycaffe_tools.oracle.net_incremental import NetIncremental, find_chain

@@ -10,7 +10,7 @@ import pytest
 caffe = pytest.importorskip("caffe")
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.nets.runtime import load_net, random_weights
+from pycaffe_tools.nets.running.runtime import load_net, random_weights
 from pycaffe_tools.oracle import layout
 from pycaffe_tools.oracle.candidates import STAGES, TermCache
 from pycaffe_tools.oracle.fast import DistributedOracle, FastOracle, open_oracle

@@ -15,10 +15,10 @@ caffe = pytest.importorskip("caffe")
 h5py = pytest.importorskip("h5py")
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.nets.caffemodel import write_weights
+from pycaffe_tools.nets.files.caffemodel import write_weights
 from pycaffe_tools.nets.model import finish_model
 from pycaffe_tools.nets.netgraph import write_net
-from pycaffe_tools.nets.runtime import random_weights
+from pycaffe_tools.nets.running.runtime import random_weights
 from pycaffe_tools.oracle.oracle import without_features
 from pycaffe_tools.oracle.plain import PlainOracle
 from pycaffe_tools.ordering.__main__ import cli, read_below

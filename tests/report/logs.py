@@ -5,8 +5,8 @@ import json
 import numpy as np
 
 from pycaffe_tools.nets import paper
+from pycaffe_tools.nets.files.schema import parse_prototxt
 from pycaffe_tools.nets.netgraph import NetGraph
-from pycaffe_tools.nets.schema import parse_prototxt
 from pycaffe_tools.reproduce.catalogue import DATA_SETS, SCALES
 from pycaffe_tools.reproduce.plan import plan
 from pycaffe_tools.train.correctness import packed

@@ -10,9 +10,9 @@ import pytest
 from pycaffe_tools import engines
 from pycaffe_tools.base.command import main
 from pycaffe_tools.nets import model, paper
-from pycaffe_tools.nets.caffemodel import write_weights
+from pycaffe_tools.nets.files.caffemodel import write_weights
 from pycaffe_tools.nets.netgraph import read_net
-from pycaffe_tools.nets.runtime import random_weights
+from pycaffe_tools.nets.running.runtime import random_weights
 from pycaffe_tools.segment.__main__ import cli
 from pycaffe_tools.segment.request import Request
 from pycaffe_tools.volumes.creating import create_volume

@@ -19,7 +19,7 @@ pytestmark = segment_cases.needs_an_engine
 
 @pytest.mark.caffe
 def test_each_pixel_has_the_probability_that_caffe_gives_its_patch(tmp_path, model, raw):
-    from pycaffe_tools.nets.runtime import forward_patches, load_net
+    from pycaffe_tools.nets.running.runtime import forward_patches, load_net
 
     segment(request(raw, tmp_path / "p.tif", model, mode="patch", slices="1", workers=2, tile=(16, 24)))
     normalised = (GREY[1].astype(np.float32) - np.float32(128)) / np.float32(40)

@@ -7,8 +7,8 @@ from pycaffe_tools.base import machine
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.ranges import parse_size
 from pycaffe_tools.nets import paper
+from pycaffe_tools.nets.files.schema import parse_prototxt
 from pycaffe_tools.nets.netgraph import NetGraph
-from pycaffe_tools.nets.schema import parse_prototxt
 from pycaffe_tools.segment import planning as memory
 
 GRAPH = NetGraph(parse_prototxt(paper.deploy_prototxt(paper.TABLE_1["N"], "N"), "N"))

@@ -14,7 +14,7 @@ import tifffile
 from pycaffe_tools import engines
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.engines import process as process_module
-from pycaffe_tools.nets.caffemodel import write_weights
+from pycaffe_tools.nets.files.caffemodel import write_weights
 from pycaffe_tools.nets.model import finish_model, open_model
 from pycaffe_tools.segment.__main__ import segment
 from pycaffe_tools.segment.outputs import merge

@@ -3,9 +3,9 @@
 
 import numpy as np
 
+from pycaffe_tools.nets.files.schema import parse_prototxt
 from pycaffe_tools.nets.netgraph import NetGraph
-from pycaffe_tools.nets.runtime import random_weights
-from pycaffe_tools.nets.schema import parse_prototxt
+from pycaffe_tools.nets.running.runtime import random_weights
 
 
 def conv(name, bottom, outputs, options="kernel_size: 3"):

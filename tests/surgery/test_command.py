@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.nets.caffemodel import read_weights, write_weights
+from pycaffe_tools.nets.files.caffemodel import read_weights, write_weights
+from pycaffe_tools.nets.files.schema import read_prototxt, schema
 from pycaffe_tools.nets.netgraph import read_net, write_net
-from pycaffe_tools.nets.runtime import random_weights
-from pycaffe_tools.nets.schema import read_prototxt, schema
+from pycaffe_tools.nets.running.runtime import random_weights
 from pycaffe_tools.surgery import files
 from pycaffe_tools.surgery.files import open_deploy, write_surgery
 from pycaffe_tools.surgery.surgery import remove_features
@@ -46,7 +46,7 @@ def test_the_command_writes_both_forms_and_caffe_runs_them(trained):
     out = trained / "out"
     assert sorted(path.name for path in out.iterdir()) == [
         "deploy.prototxt", "masked.caffemodel", "masked.prototxt", "weights.caffemodel"]
-    from pycaffe_tools.nets.runtime import import_caffe
+    from pycaffe_tools.nets.running.runtime import import_caffe
     caffe = import_caffe()
     outputs = []
     for proto, weights in (("masked.prototxt", "masked.caffemodel"), ("deploy.prototxt", "weights.caffemodel")):
@@ -178,7 +178,7 @@ def test_a_pooling_that_rounds_down_is_operated_on_as_caffe_pools_it(trained):
     net = net_of(conv("a", "data", 4), layer("Pooling", "p", "a", "pooling_param { kernel_size: 3 stride: 2 round_mode: FLOOR }"),
                  fc("f", "p", 2), layer("Softmax", "prob", "f"), shape=(1, 1, 16, 16))
     write_net(trained / "deploy.prototxt", net.proto)
-    from pycaffe_tools.nets.runtime import import_caffe
+    from pycaffe_tools.nets.running.runtime import import_caffe
     caffe = import_caffe()
     running = caffe.Net(str(trained / "deploy.prototxt"), caffe.TEST)       # its fillers leave zeros
     for blob in (blob for blobs in running.params.values() for blob in blobs):

@@ -6,10 +6,10 @@ import pytest
 
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets import paper
-from pycaffe_tools.nets.caffemodel import read_weights
+from pycaffe_tools.nets.files.caffemodel import read_weights
+from pycaffe_tools.nets.files.schema import parse_prototxt, read_prototxt
 from pycaffe_tools.nets.netgraph import NetGraph, read_net
-from pycaffe_tools.nets.runtime import random_weights
-from pycaffe_tools.nets.schema import parse_prototxt, read_prototxt
+from pycaffe_tools.nets.running.runtime import random_weights
 from pycaffe_tools.surgery.files import open_deploy, write_surgery
 from pycaffe_tools.surgery.proof import TOLERANCE, prove
 from pycaffe_tools.surgery.surgery import remove_features, slim_prototxt

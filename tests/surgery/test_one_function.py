@@ -6,7 +6,7 @@ import pytest
 
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.netgraph import NetGraph
-from pycaffe_tools.nets.runtime import load_net, random_weights
+from pycaffe_tools.nets.running.runtime import load_net, random_weights
 from pycaffe_tools.surgery.proof import TOLERANCE, prove
 from pycaffe_tools.surgery.surgery import mask_features, remove_features
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.nets.runtime import random_weights
+from pycaffe_tools.nets.running.runtime import random_weights
 from pycaffe_tools.surgery.proof import TOLERANCE, prove, verify
 from pycaffe_tools.surgery.surgery import remove_features
 

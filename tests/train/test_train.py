@@ -16,9 +16,10 @@ pytestmark = pytest.mark.caffe
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.files import sha256
 from pycaffe_tools.datasets.scene import write_synthetic
-from pycaffe_tools.nets import paper, process as caffe_process
+from pycaffe_tools.nets import paper
+from pycaffe_tools.nets.files.schema import read_prototxt
 from pycaffe_tools.nets.model import open_model
-from pycaffe_tools.nets.schema import read_prototxt
+from pycaffe_tools.nets.running import process as caffe_process
 from pycaffe_tools.patches.making import make_database
 from pycaffe_tools.patches.sources import LabelledStack
 from pycaffe_tools.train import log as training_log

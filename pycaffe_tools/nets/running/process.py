@@ -19,9 +19,9 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from google.protobuf.message import DecodeError
 
-from ..base.child import die_with_parent
-from ..base.errors import UserError
-from .schema import schema
+from ...base.child import die_with_parent
+from ...base.errors import UserError
+from ..files.schema import schema
 
 _ITERATION = re.compile(r"Iteration (\d+) .*?loss = ([-+.\deEnaif]+)")
 _TEST_START = re.compile(r"Iteration (\d+), Testing net")

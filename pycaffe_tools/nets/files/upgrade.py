@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
-from ..base.errors import UserError
+from ...base.errors import UserError
 from .schema import schema
 
 # V1 enumeration names that are not simply their modern type in capitals.

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Sequence
 
 import numpy as np
 
-from ..base.errors import UserError, naming
-from ..base.files import PathLike, atomic_file
-from .layers import product
+from ...base.errors import UserError, naming
+from ...base.files import PathLike, atomic_file
+from ..layers import product
 from .schema import read_caffemodel, schema
 from .upgrade import upgraded
 
 if TYPE_CHECKING:
-    from .netgraph import NetGraph
+    from ..netgraph import NetGraph
 
 
 def read_weights(path: PathLike) -> Dict[str, List[np.ndarray]]:

@@ -14,10 +14,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..base.errors import UserError
-from .layers import Layer, Value
-from .netgraph import NetGraph
-from .schema import schema, to_text
+from ...base.errors import UserError
+from ..files.schema import schema, to_text
+from ..layers import Layer, Value
+from ..netgraph import NetGraph
 
 Weights = Mapping[str, Sequence[np.ndarray]]
 """Blobs of a net by layer name."""

@@ -21,8 +21,8 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
-from ..base.errors import UserError
-from ..base.files import PathLike
+from ...base.errors import UserError
+from ...base.files import PathLike
 
 # message: "field number type [label or default]" lines.  ``*`` repeated,
 # ``+`` repeated and packed; types in capitals are messages, in <> enumerations.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, TypeVar
 
-from ..base.child import ChildDied, call_in_fork
-from ..base.errors import UserError
+from ...base.child import ChildDied, call_in_fork
+from ...base.errors import UserError
 
 Result = TypeVar("Result")
 

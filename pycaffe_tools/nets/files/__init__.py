@@ -1,0 +1,1 @@
+"""Caffe's files: the schema of its messages, prototxts, caffemodels, old forms."""

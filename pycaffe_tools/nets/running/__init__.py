@@ -1,0 +1,1 @@
+"""Real Caffe: its Python, its command line, in this process or in a child."""
