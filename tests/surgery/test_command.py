@@ -140,7 +140,7 @@ def test_a_failed_proof_leaves_nothing(trained, monkeypatch):
 KILLED = """
 import sys, time
 from pathlib import Path
-from pycaffe_tools.nets.caffemodel import read_weights
+from pycaffe_tools.nets.files.caffemodel import read_weights
 from pycaffe_tools.surgery import files
 from pycaffe_tools.surgery.surgery import remove_features
 net = files.open_deploy(sys.argv[1])
