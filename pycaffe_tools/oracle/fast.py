@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 import click
 import numpy as np
 
-from .candidates import STAGES
+from .arithmetic.candidates import STAGES
 from .oracle import Oracle, PruningProblem, Smallest, scores_layer
 from .parts import Part, open_parts
 from .route import obstacle

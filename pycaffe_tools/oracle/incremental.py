@@ -9,7 +9,7 @@ f contributes to it, and by nothing else:
 a_f is f's map after ReLU and pooling; * is the next layer's own operation.
 Everything up to a_f is run once, in Caffe.  A candidate then costs T_f, one
 subtraction and the layers behind z_next, which run in numpy and BLAS
-(:mod:`pycaffe_tools.oracle.candidates`), since Caffe's layout of the patches makes
+(:mod:`pycaffe_tools.oracle.arithmetic.candidates`), since Caffe's layout of the patches makes
 pooling slow.
 
 This holds where nothing but ReLU, max or average pooling, Dropout (the
@@ -27,9 +27,9 @@ from typing import List, Optional, Sequence, Set
 import numpy as np
 
 from ..base.errors import UserError
-from .candidates import STAGES, Candidates, Chunk
-from .kernels import operations, parameters
-from .layout import ChunkLayout
+from .arithmetic.candidates import STAGES, Candidates, Chunk
+from .arithmetic.kernels import operations, parameters
+from .arithmetic.layout import ChunkLayout
 from .oracle import PruningProblem
 from .plain import PlainOracle, runs_alone
 from .route import route

@@ -28,10 +28,10 @@ import numpy as np
 from ..base.errors import UserError
 from ..nets.layers import product
 from ..nets.netgraph import NetGraph
-from .candidates import STAGES, Candidates, Chunk
+from .arithmetic.candidates import STAGES, Candidates, Chunk
+from .arithmetic.kernels import Operation, Parameters, maps_leaving, operations, parameters
+from .arithmetic.layout import ChunkLayout
 from .incremental import add_up, loss_by_passes, read_chunk, take_away
-from .kernels import Operation, Parameters, maps_leaving, operations, parameters
-from .layout import ChunkLayout
 from .oracle import PruningProblem, prunable
 from .plain import PlainOracle, discarded, runs_alone
 from .route import Route, route

@@ -7,7 +7,7 @@ caffe = pytest.importorskip("caffe")
 
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.running.runtime import load_net
-from pycaffe_tools.oracle import layout
+from pycaffe_tools.oracle.arithmetic import layout
 from pycaffe_tools.oracle.fast import FastOracle
 from pycaffe_tools.oracle.net_incremental import NetIncremental, find_chain
 from pycaffe_tools.oracle.net_oracle import open_net_oracle

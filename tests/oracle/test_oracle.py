@@ -11,8 +11,8 @@ caffe = pytest.importorskip("caffe")
 
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.nets.running.runtime import load_net, random_weights
-from pycaffe_tools.oracle import layout
-from pycaffe_tools.oracle.candidates import STAGES, TermCache
+from pycaffe_tools.oracle.arithmetic import layout
+from pycaffe_tools.oracle.arithmetic.candidates import STAGES, TermCache
 from pycaffe_tools.oracle.fast import DistributedOracle, FastOracle, open_oracle
 from pycaffe_tools.oracle.incremental import Incremental
 from pycaffe_tools.oracle.oracle import LARGEST_LOSS, Smallest, first_of_ties, softmax_loss, without_features

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..nets.layers import Geometry, product
-from ..nets.netgraph import NetGraph
+from ...nets.layers import Geometry, product
+from ...nets.netgraph import NetGraph
+from ..route import Route
 from .contribution import Terms
 from .kernels import Parameters, maps_entering, maps_leaving
-from .route import Route
 
 # A chunk's pre-activations and its intermediate results stay in the processor's cache at about this size.
 _CHUNK_BYTES = 3 << 20

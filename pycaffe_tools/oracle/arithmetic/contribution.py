@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..nets.layers import Geometry
+from ...nets.layers import Geometry
 from .arrays import PatchMaps, Scratch, Spatial
 
 

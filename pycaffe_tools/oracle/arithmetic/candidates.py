@@ -6,9 +6,9 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tu
 
 import numpy as np
 
+from ..oracle import softmax_loss
 from .contribution import Terms
 from .kernels import Operation
-from .oracle import softmax_loss
 
 STAGES = 8
 """The patches are evaluated in so many parts; after each a candidate may be dropped."""

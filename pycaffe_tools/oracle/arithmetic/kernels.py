@@ -1,4 +1,4 @@
-"""The layers behind a pruned layer in numpy, on arrays with the patches last (:mod:`pycaffe_tools.oracle.arrays`).
+"""The layers behind a pruned layer in numpy, on arrays with the patches last (:mod:`pycaffe_tools.oracle.arithmetic.arrays`).
 
 Arrays for intermediate results are kept from call to call, since fresh memory
 costs more than the arithmetic.
@@ -10,9 +10,9 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from ..nets.kernels import ungrouped
-from ..nets.layers import Geometry, Layer
-from ..nets.netgraph import NetGraph
+from ...nets.kernels import ungrouped
+from ...nets.layers import Geometry, Layer
+from ...nets.netgraph import NetGraph
 from .arrays import PatchMaps, Scratch, Spatial
 from .convolutions import BandedConvolve, WindowConvolve, WinogradConvolve
 

@@ -7,7 +7,7 @@ from typing import List, Optional, Tuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..nets.layers import Geometry
+from ...nets.layers import Geometry
 from .arrays import PatchMaps, Scratch, Spatial
 
 

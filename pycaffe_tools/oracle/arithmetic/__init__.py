@@ -1,0 +1,1 @@
+"""What follows a pruned layer, computed in numpy for many candidates at once."""
