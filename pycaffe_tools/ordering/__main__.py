@@ -13,7 +13,7 @@ from ..base.errors import UserError
 from ..base.files import PathLike, read_json, refuse_existing
 from ..base.ranges import parse_size
 from ..engines import NAMES as ENGINES
-from .costs import COSTS, cost_model
+from .cost.names import COSTS, cost_model
 from .counts import parse_counts
 from .global_order import GlobalOrdering, Stop, order_globally
 from .ordering import CRITERIA, Ordering, OrderingOptions, order_layer, prunable_layers

@@ -4,7 +4,7 @@
 
 At each step the feature goes, of any layer, whose removal costs least loss for
 what it saves (:mod:`pycaffe_tools.ordering.greedy` says what that means, and
-what is exact), in seconds, parameters or multiply-accumulates (:mod:`pycaffe_tools.ordering.cost`).
+what is exact), in seconds, parameters or multiply-accumulates (:mod:`pycaffe_tools.ordering.cost.model`).
 No layer loses its last feature.  As in a layer's own ordering, one random set
 of mini-batches serves all steps, and each step is on disk before the next one begins.
 
@@ -47,7 +47,7 @@ from ..nets.netgraph import NetGraph
 from ..nets.running.runtime import Weights
 from ..oracle.net_oracle import NetOracle, open_net_oracle
 from ..oracle.oracle import PruningProblem, prunable
-from .cost import CostModel
+from .cost.model import CostModel
 from .greedy import choose
 from .identity import key_of, weights_digest
 from .log import GlobalStep, Log

@@ -7,10 +7,10 @@ pytest.importorskip("onnxruntime")
 
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.files import read_json, write_json
-from pycaffe_tools.ordering import cost, dense_time
-from pycaffe_tools.ordering.cost import ArithmeticCost
-from pycaffe_tools.ordering.costs import cost_model
-from pycaffe_tools.ordering.dense_time import dense_work, measure_time, read_time, stored_time, write_time
+from pycaffe_tools.ordering.cost import dense_time, model as cost
+from pycaffe_tools.ordering.cost.dense_time import dense_work, measure_time, read_time, stored_time, write_time
+from pycaffe_tools.ordering.cost.model import ArithmeticCost
+from pycaffe_tools.ordering.cost.names import cost_model
 
 from ..oracle_nets import graph
 

@@ -12,7 +12,7 @@ h5py = pytest.importorskip("h5py")
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.oracle.fast import FastOracle
 from pycaffe_tools.ordering import global_order
-from pycaffe_tools.ordering.cost import ArithmeticCost, ParameterCost, with_counts
+from pycaffe_tools.ordering.cost.model import ArithmeticCost, ParameterCost, with_counts
 from pycaffe_tools.ordering.global_order import Stop, order_globally, read_global_ordering
 from pycaffe_tools.ordering.greedy import Removal, choose, largest_rise, score
 from pycaffe_tools.ordering.ordering import OrderingOptions, prunable_layers

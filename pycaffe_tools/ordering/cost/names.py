@@ -7,11 +7,11 @@ from typing import Optional
 
 import click
 
-from .. import engines
-from ..base.files import PathLike
-from ..nets.netgraph import NetGraph
-from .cost import ArithmeticCost, CostModel, ParameterCost
+from ... import engines
+from ...base.files import PathLike
+from ...nets.netgraph import NetGraph
 from .dense_time import read_time, stored_time
+from .model import ArithmeticCost, CostModel, ParameterCost
 
 COSTS = ("time", "parameters", "macs")
 

@@ -23,16 +23,16 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 from scipy.optimize import nnls
 
-from .. import engines
-from ..base.errors import UserError
-from ..base.files import PathLike, read_json, write_json
-from ..base.machine import processor
-from ..dense_plan.plan import make_plan
-from ..dense_plan.steps import Convolve, sources
-from ..nets.netgraph import NetGraph
-from ..nets.running.runtime import random_weights
-from ..oracle.oracle import prunable
-from .cost import with_counts
+from ... import engines
+from ...base.errors import UserError
+from ...base.files import PathLike, read_json, write_json
+from ...base.machine import processor
+from ...dense_plan.plan import make_plan
+from ...dense_plan.steps import Convolve, sources
+from ...nets.netgraph import NetGraph
+from ...nets.running.runtime import random_weights
+from ...oracle.oracle import prunable
+from .model import with_counts
 
 FORMAT = 1
 ROUNDS = 3
@@ -70,17 +70,17 @@ class DenseTime(NamedTuple):
 
     @property
     def unit(self) -> str:
-        """See :class:`~pycaffe_tools.ordering.cost.CostModel`."""
+        """See :class:`~pycaffe_tools.ordering.cost.model.CostModel`."""
         return "seconds per pixel"
 
     def cost(self, counts: Mapping[str, int]) -> float:
-        """See :class:`~pycaffe_tools.ordering.cost.CostModel`."""
+        """See :class:`~pycaffe_tools.ordering.cost.model.CostModel`."""
         work, traffic = dense_work(with_counts(self.graph, counts))
         arithmetic = sum(self.per_multiply_accumulate[layer] * number for layer, number in work.items())
         return float(self.constant + self.per_element * traffic + arithmetic)
 
     def as_json(self) -> Dict[str, Any]:
-        """See :class:`~pycaffe_tools.ordering.cost.CostModel`; also the content of the file that :func:`read_time` reads."""
+        """See :class:`~pycaffe_tools.ordering.cost.model.CostModel`; also the content of the file that :func:`read_time` reads."""
         content = self._asdict()
         del content["graph"]
         return {"format": FORMAT, "cost": "time", **content,

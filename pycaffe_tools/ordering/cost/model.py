@@ -3,16 +3,16 @@
 A cost model is any object with the members of :class:`CostModel`; a global
 ordering (:mod:`pycaffe_tools.ordering.global_order`) asks it for the cost of
 the net at other counts, and writes down what :meth:`CostModel.as_json` says.
-The time of the dense net is in :mod:`pycaffe_tools.ordering.dense_time`.
+The time of the dense net is in :mod:`pycaffe_tools.ordering.cost.dense_time`.
 """
 
 from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Protocol
 
-from ..base.errors import UserError
-from ..dense_plan.plan import make_plan
-from ..nets.netgraph import NetGraph
+from ...base.errors import UserError
+from ...dense_plan.plan import make_plan
+from ...nets.netgraph import NetGraph
 
 
 class CostModel(Protocol):

@@ -1,0 +1,1 @@
+"""What features cost: parameters, arithmetic, time of the dense net."""
