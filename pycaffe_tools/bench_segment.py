@@ -42,7 +42,7 @@ from .nets.files.schema import parse_prototxt
 from .nets.netgraph import NetGraph
 from .nets.paper import NAMES, SLICE_SHAPE, TABLE_1, deploy_prototxt
 from .nets.running.runtime import random_weights
-from .segment.tiles import even_tile, grid
+from .segment.slices.tiles import even_tile, grid
 
 WAYS = ("patch", "caffe", "onnxruntime", "native", "inexact")
 _ROUNDS = 3

@@ -1,4 +1,4 @@
-"""Packages that can be called: ``pycaffe_tools.segment(...)`` and ``pycaffe_tools.segment.tiles``.
+"""Packages that can be called: ``pycaffe_tools.segment(...)`` and ``pycaffe_tools.segment.slices.tiles``.
 
 Some functions of the public door have the name of the folder they live in.
 Python binds that name to the package as soon as anything below it is imported,

@@ -12,7 +12,7 @@ from ..volumes.paths import split_dataset
 from ..volumes.provenance import read_provenance
 from ..volumes.volume import Volume
 from .request import Request
-from .slice_store import SliceStore, pixel_hash, refuse_difference
+from .slices.slice_store import SliceStore, pixel_hash, refuse_difference
 
 
 class Earlier(NamedTuple):

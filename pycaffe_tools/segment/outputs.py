@@ -18,7 +18,7 @@ from ..volumes.paths import split_dataset
 from ..volumes.pixel_size import PixelSize
 from ..volumes.provenance import MASK, PROBABILITY, provenance_path, read_provenance, write_provenance
 from ..volumes.volume import Volume
-from .slice_store import DamagedSlice, SliceStore, differences, pixel_hash
+from .slices.slice_store import DamagedSlice, SliceStore, differences, pixel_hash
 
 
 class Hashes(NamedTuple):

@@ -1,7 +1,7 @@
 """One segmentation, from a request to finished volumes.
 
 Slices are read when they are needed, cut into tiles, given to worker
-processes, and kept one by one beside the output (:mod:`pycaffe_tools.segment.slice_store`);
+processes, and kept one by one beside the output (:mod:`pycaffe_tools.segment.slices.slice_store`);
 when all are there, the output is put together.  So memory does not depend on
 the number of slices, and whatever interrupts the work, the same command goes on.
 
@@ -37,11 +37,11 @@ from .normalising import normalisation_of
 from .outputs import assemble, parts_path
 from .planning import Job, SegmentationPlan, default_limit, make_plan
 from .plausibility import sample_grey_values, warnings_of
-from .pool import run_workers
 from .request import Request, check_outputs, engine_of, manifest_of
-from .slice_queue import SliceQueue, slices_in_memory
-from .slice_store import DamagedSlice, SliceResult, SliceStore, pixel_hash
-from .tiles import PaddedSlice, grid
+from .slices.pool import run_workers
+from .slices.slice_queue import SliceQueue, slices_in_memory
+from .slices.slice_store import DamagedSlice, SliceResult, SliceStore, pixel_hash
+from .slices.tiles import PaddedSlice, grid
 
 
 class Summary(NamedTuple):

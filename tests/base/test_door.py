@@ -42,8 +42,8 @@ def test_importing_the_package_loads_neither_numpy_nor_caffe_nor_a_stage():
 @pytest.mark.parametrize("imports", [
     "import pycaffe_tools",
     "from pycaffe_tools import segment, train, prune, export",
-    "import pycaffe_tools.segment.tiles, pycaffe_tools.train.log, pycaffe_tools.prune.budget, pycaffe_tools.export.onnx_net",
-    "import pycaffe_tools; pycaffe_tools.segment; import pycaffe_tools.segment.tiles as tiles",
+    "import pycaffe_tools.segment.slices.tiles, pycaffe_tools.train.log, pycaffe_tools.prune.budget, pycaffe_tools.export.onnx_net",
+    "import pycaffe_tools; pycaffe_tools.segment; import pycaffe_tools.segment.slices.tiles as tiles",
     "from pycaffe_tools.segment import request",
     "from pycaffe_tools import *",
 ])
@@ -55,9 +55,9 @@ def test_packages_can_be_called_whatever_was_imported_before(imports):
                "    assert callable(getattr(pycaffe_tools, name)), name\n"
                "import pycaffe_tools.segment as by_name\n"
                "from pycaffe_tools import segment as from_package\n"
-               "from pycaffe_tools.segment.tiles import grid\n"
+               "from pycaffe_tools.segment.slices.tiles import grid\n"
                "assert by_name is from_package is pycaffe_tools.segment\n"
-               "assert pycaffe_tools.segment.tiles.grid is grid\n"
+               "assert pycaffe_tools.segment.slices.tiles.grid is grid\n"
                "try:\n"
                "    pycaffe_tools.segment('no.tif', 'out.tif', 'no-model')\n"
                "except pycaffe_tools.UserError as error:\n"

@@ -7,8 +7,8 @@ import pytest
 
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.ranges import Region
-from pycaffe_tools.segment.slice_queue import SliceQueue, slices_in_memory
-from pycaffe_tools.segment.tiles import PaddedSlice, grid
+from pycaffe_tools.segment.slices.slice_queue import SliceQueue, slices_in_memory
+from pycaffe_tools.segment.slices.tiles import PaddedSlice, grid
 
 SHAPE = (6, 8)
 

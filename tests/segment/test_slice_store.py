@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.segment.slice_store import SliceResult, SliceStore, differences, pixel_hash
+from pycaffe_tools.segment.slices.slice_store import SliceResult, SliceStore, differences, pixel_hash
 
 MANIFEST = {"input": {"path": "/a.tif", "shape": [2, 3, 4], "bytes": 24}, "options": {"tile": [3, 4], "crop": None}}
 

@@ -5,7 +5,7 @@ import pytest
 
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.ranges import Region, parse_region, parse_tile
-from pycaffe_tools.segment.tiles import PaddedSlice, even_tile, grid
+from pycaffe_tools.segment.slices.tiles import PaddedSlice, even_tile, grid
 
 
 @pytest.mark.parametrize("region, tile", [((7, 5), (3, 2)), ((4, 4), (4, 4)), ((1, 9), (5, 5)), ((10, 10), (1, 10))])

@@ -27,12 +27,13 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 
 import numpy as np
 
-from ..base.errors import UserError
-from ..base.files import atomic_file, read_json, write_json
+from ...base.errors import UserError
+from ...base.files import atomic_file, read_json, write_json
 
 MANIFEST = "manifest.json"
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 """What numpy and zipfile raise for a file that is not whole."""
+
 NOT_COMPARED = ("input.path", "input.bytes", "input.modified", "made_with")
 """Fields that may differ between two runs of one segmentation: the input may be moved or touched, since the
 grey values of finished slices are compared themselves."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Callable, List
 
-from ..base.errors import UserError
-from ..engines.process import Settings, Worker, WorkerDied
+from ...base.errors import UserError
+from ...engines.process import Settings, Worker, WorkerDied
 
 if TYPE_CHECKING:
     from .slice_queue import SliceQueue

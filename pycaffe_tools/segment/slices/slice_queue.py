@@ -12,8 +12,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from ..base.errors import UserError
-from ..base.ranges import Region
+from ...base.errors import UserError
+from ...base.ranges import Region
 from .tiles import PaddedSlice
 
 

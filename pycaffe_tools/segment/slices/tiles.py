@@ -10,8 +10,8 @@ from typing import List
 
 import numpy as np
 
-from ..base.ranges import Pair, Region
-from ..patches.window import reflect_pad
+from ...base.ranges import Pair, Region
+from ...patches.window import reflect_pad
 
 
 def even_tile(largest: Pair, region: Pair, step: int = 4) -> Pair:
