@@ -12,6 +12,8 @@ ORDER = ("base", "volumes", "nets", "datasets", "dense_plan", "engines", "patche
          "surgery", "prune", "segment", "export", "plots", "reproduce", "report")
 """Folders of the package: each may import from those before it. Files at the top may import from all."""
 LONGEST = 350
+MOST = 11
+"""Files of a folder."""
 
 
 def the_script():
@@ -89,3 +91,10 @@ def test_arrows_that_follow_from_others_are_left_out():
     graph = {"a": set(), "b": {"a"}, "c": {"a", "b"}, "d": {"a"}, "e": {"c", "d", "a"}}
     assert DRAWN.without_detours(graph) == {"a": set(), "b": {"a"}, "c": {"b"}, "d": {"a"}, "e": {"c", "d"}}
     assert DRAWN.rows(graph) == [["a"], ["b", "d"], ["c"], ["e"]]
+
+
+def test_no_folder_holds_more_than_a_reader_can_take_in():
+    folders = [PACKAGE / name for name in ORDER] + [path for name in ORDER for path in (PACKAGE / name).iterdir() if path.is_dir()]
+    crowded = {str(folder.relative_to(PACKAGE)): len(files) for folder in folders
+               for files in [[path for path in folder.glob("*.py") if path.name != "__init__.py"]] if len(files) > MOST}
+    assert not crowded

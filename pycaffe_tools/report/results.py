@@ -133,4 +133,4 @@ def _log(path: Path, *needed: str) -> Dict[str, Any]:
 def _require(path: Path, content: Any, *needed: str) -> None:
     if not isinstance(content, dict) or not set(needed) <= set(content):
         raise UserError(f"{path}: is no log of a reproduction; remove it and run python -m pycaffe_tools.reproduce, which "
-                        f"writes it anew")
+                        f"writes it again")

@@ -45,7 +45,7 @@ def describe(nodes: Sequence[Node], store: RunStore, processes: int) -> List[str
 
 
 def table(outcome: Outcome) -> List[str]:
-    """The account that ends a call."""
+    """The table that ends a call."""
     lines = ["completed  skipped  failed  not run",
              f"{len(outcome.completed):9d}  {len(outcome.skipped):7d}  {len(outcome.failed):6d}  "
              f"{len(outcome.blocked):7d}"]

@@ -170,7 +170,7 @@ class RunStore:
         return read_json(path) if path.is_file() else []
 
     def write_session(self, before: Sequence[Mapping[str, Any]], session: Mapping[str, Any]) -> None:
-        """Keep the account of the present call, so that a kill loses little of it."""
+        """Record how long the present call has worked, so that a kill loses little of it."""
         write_json(self.root / "sessions.json", [*before, session])
 
 

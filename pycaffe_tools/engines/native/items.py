@@ -10,7 +10,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
-Pair = Tuple[int, int]
+from ...base.ranges import Pair
 
 NO_FLOOR = -float(np.finfo(np.float32).max)
 """A floor that no number is below."""

@@ -9,11 +9,10 @@ the time.)
 
 from __future__ import annotations
 
-from typing import Dict, Tuple
+from typing import Dict
 
 import numpy as np
 
-Spatial = Tuple[int, int]
 PatchMaps = np.ndarray
 """float32, height x width x channels x patches."""
 

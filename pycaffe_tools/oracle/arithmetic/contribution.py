@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ...base.ranges import Pair
 from ...nets.layers import Geometry
-from .arrays import PatchMaps, Scratch, Spatial
+from .arrays import PatchMaps, Scratch
 
 
 class Terms:
@@ -20,7 +21,7 @@ class Terms:
     output : height and width of its output.
     """
 
-    def __init__(self, weight: np.ndarray, geometry: Geometry, size: Spatial, output: Spatial):
+    def __init__(self, weight: np.ndarray, geometry: Geometry, size: Pair, output: Pair):
         self.geometry, self.size, self.output = geometry, size, output
         outputs, features, kernel_h, kernel_w = weight.shape
         # Per feature a matrix outputs x (kernel width * kernel height), the window's columns one after the other.

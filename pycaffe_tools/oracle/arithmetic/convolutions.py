@@ -7,8 +7,9 @@ from typing import List, Optional, Tuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ...base.ranges import Pair
 from ...nets.layers import Geometry
-from .arrays import PatchMaps, Scratch, Spatial
+from .arrays import PatchMaps, Scratch
 
 
 class BandedConvolve:
@@ -20,8 +21,8 @@ class BandedConvolve:
     zeros cost less than copying windows would.
     """
 
-    def __init__(self, weight: np.ndarray, bias: Optional[np.ndarray], geometry: Geometry, size: Spatial,
-                 output: Spatial):
+    def __init__(self, weight: np.ndarray, bias: Optional[np.ndarray], geometry: Geometry, size: Pair,
+                 output: Pair):
         outputs, channels, kernel_h, kernel_w = weight.shape
         (height, width), (stride_h, stride_w) = size, geometry.stride
         (pad_h, pad_w), (dilation_h, dilation_w) = geometry.pad, geometry.dilation
@@ -44,7 +45,7 @@ class BandedConvolve:
                                                          (stop - top) * width * channels)))
 
     @staticmethod
-    def excess(geometry: Geometry, size: Spatial) -> float:
+    def excess(geometry: Geometry, size: Pair) -> float:
         """How many times more multiplications this takes than the convolution has."""
         return size[1] / geometry.kernel[1] * ((geometry.kernel[0] - 1) * geometry.dilation[0] + 1) / geometry.kernel[0]
 
@@ -78,7 +79,7 @@ class WinogradConvolve:
         self._out = Scratch(2, 2, outputs)
 
     @staticmethod
-    def fits(geometry: Geometry, size: Spatial) -> bool:
+    def fits(geometry: Geometry, size: Pair) -> bool:
         """Whether a convolution is of this kind."""
         return size == (4, 4) and geometry == Geometry((3, 3))
 
@@ -112,8 +113,8 @@ class WinogradConvolve:
 class WindowConvolve:
     """A convolution by writing down every output's window; for maps much larger than the kernel."""
 
-    def __init__(self, weight: np.ndarray, bias: Optional[np.ndarray], geometry: Geometry, size: Spatial,
-                 output: Spatial):
+    def __init__(self, weight: np.ndarray, bias: Optional[np.ndarray], geometry: Geometry, size: Pair,
+                 output: Pair):
         outputs, channels, kernel_h, kernel_w = weight.shape
         self._geometry, self._size, self._output = geometry, size, output
         self._matrix = np.ascontiguousarray(weight.transpose(0, 2, 3, 1), np.float32).reshape(outputs, -1)

@@ -10,10 +10,11 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from ...base.ranges import Pair
 from ...nets.kernels import ungrouped
 from ...nets.layers import Geometry, Layer
 from ...nets.netgraph import NetGraph
-from .arrays import PatchMaps, Scratch, Spatial
+from .arrays import PatchMaps, Scratch
 from .convolutions import BandedConvolve, WindowConvolve, WinogradConvolve
 
 Operation = Callable[[PatchMaps], PatchMaps]
@@ -62,7 +63,7 @@ class SeparablePool:
     average : average instead of maximum.
     """
 
-    def __init__(self, geometry: Geometry, size: Spatial, output: Spatial, channels: int, average: bool):
+    def __init__(self, geometry: Geometry, size: Pair, output: Pair, channels: int, average: bool):
         self._combine = np.add if average else np.maximum
         self._empty = np.float32(0 if average else -np.inf)
         axes = list(zip(size, output, geometry.kernel, geometry.stride, geometry.pad))
@@ -105,7 +106,7 @@ class SeparablePool:
 class MatrixProduct:
     """An inner product; its weight's columns follow the order of the maps here, height x width x channels."""
 
-    def __init__(self, weight: np.ndarray, bias: Optional[np.ndarray], size: Spatial):
+    def __init__(self, weight: np.ndarray, bias: Optional[np.ndarray], size: Pair):
         outputs = weight.shape[0]
         self._matrix = np.ascontiguousarray(weight.reshape((outputs, -1) + size).transpose(0, 2, 3, 1),
                                             np.float32).reshape(outputs, -1)
@@ -156,7 +157,7 @@ def parameters(graph: NetGraph, weights: Mapping[str, Sequence[np.ndarray]],
     return result
 
 
-def maps_entering(graph: NetGraph, layer: Layer) -> Tuple[int, Spatial]:
+def maps_entering(graph: NetGraph, layer: Layer) -> Tuple[int, Pair]:
     """Number and size of the maps that a layer reads, before any Flatten."""
     value = layer.inputs[0]
     producer = graph.producer(value)
@@ -167,14 +168,14 @@ def maps_entering(graph: NetGraph, layer: Layer) -> Tuple[int, Spatial]:
     return shape[1], (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
 
 
-def maps_leaving(graph: NetGraph, layer: Layer) -> Spatial:
+def maps_leaving(graph: NetGraph, layer: Layer) -> Pair:
     """Size of the maps that a layer makes; a number by itself is a map of one pixel."""
     shape = graph.output_shape(layer)
     return (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
 
 
 def operations(graph: NetGraph, learnt: Mapping[str, Parameters], layers: Sequence[Layer], channels: int,
-               size: Spatial) -> List[Operation]:
+               size: Pair) -> List[Operation]:
     """The given layers of a chain, in numpy.
 
     Parameters
@@ -204,7 +205,7 @@ def operations(graph: NetGraph, learnt: Mapping[str, Parameters], layers: Sequen
     return result
 
 
-def _product(layer: Layer, weight: np.ndarray, bias: Optional[np.ndarray], size: Spatial, output: Spatial) -> Operation:
+def _product(layer: Layer, weight: np.ndarray, bias: Optional[np.ndarray], size: Pair, output: Pair) -> Operation:
     """A convolution or an inner product, in the way that is fastest for its size."""
     if layer.type == "InnerProduct":
         return MatrixProduct(weight, bias, size)
@@ -215,7 +216,7 @@ def _product(layer: Layer, weight: np.ndarray, bias: Optional[np.ndarray], size:
     return WindowConvolve(weight, bias, layer.geometry, size, output)
 
 
-def pooling_window(layer: Layer, size: Spatial) -> Geometry:
+def pooling_window(layer: Layer, size: Pair) -> Geometry:
     """Window of a pooling layer over maps of a known size; global pooling has the whole map as its window."""
     return Geometry(size) if layer.proto.pooling_param.global_pooling else layer.geometry
 
