@@ -11,6 +11,7 @@ cache for every process that the tools start.  A value that the user set wins.
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import os
 import subprocess
@@ -20,9 +21,10 @@ from pathlib import Path
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from .files import PACKAGE_ROOT, read_json, write_json
+from .machine import ONE_THREAD
 
 CORE_TYPE = "OPENBLAS_CORETYPE"
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS = tuple(ONE_THREAD)
 
 _NEEDS: Tuple[Tuple[str, FrozenSet[str]], ...] = (
     ("SKYLAKEX", frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})),
@@ -118,6 +120,22 @@ def best_core_type(again: bool = False) -> Optional[str]:
     return core_type
 
 
+@functools.lru_cache(maxsize=None)
+def _chosen() -> Optional[str]:
+    return best_core_type()
+
+
+def kernel_environment() -> Dict[str, str]:
+    """Variables that make a new process' BLAS take the kernels chosen here; none where the user has chosen."""
+    chosen = None if CORE_TYPE in os.environ else _chosen()
+    return {CORE_TYPE: chosen} if chosen else {}
+
+
+def blas_environment() -> Dict[str, str]:
+    """Environment of a process that evaluates on one core: one BLAS thread, and the kernels chosen here."""
+    return {**ONE_THREAD, **kernel_environment()}
+
+
 def _key() -> Dict[str, Any]:
     """What the choice depends on: the processor, and the Python whose Caffe is meant."""
     model = ""
@@ -194,7 +212,17 @@ def measure_here() -> Optional[Dict[str, Any]]:
     return {"library": {"path": path, "bytes": stat.st_size}, "seconds": seconds, "error": error}
 
 
+def choose() -> str:
+    """Measure now, keep the choice, and say it in a sentence."""
+    chosen = best_core_type(again=True)
+    return (f"Caffe's BLAS runs its {chosen} kernels, the fastest right ones here" if chosen
+            else "Caffe's BLAS chooses the fastest right kernels by itself")
+
+
 if __name__ == "__main__":
-    answer = measure_here()
-    if answer is not None:
-        print(json.dumps(answer))
+    if sys.argv[1:] == ["choose"]:
+        print(choose())
+    else:
+        result = measure_here()
+        if result is not None:
+            print(json.dumps(result))

@@ -82,23 +82,6 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def blas_environment() -> Dict[str, str]:
-    """Environment of a process that evaluates candidates: one BLAS thread, and kernels that suit the processor.
-
-    OpenBLAS before 0.3.22 does not recognise newer AMD processors as having
-    AVX-512 and takes kernels for the older ones, which need twice the time for the small matrices here.
-    What is set already is left alone.
-    """
-    result = dict(ONE_THREAD)
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split())
-    except (OSError, IndexError):
-        return result
-    if {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"} <= flags and "OPENBLAS_CORETYPE" not in os.environ:
-        result["OPENBLAS_CORETYPE"] = "SKYLAKEX"
-    return result
-
-
 class Usage(NamedTuple):
     """What a process has used so far: processor seconds, and its peak of resident memory in bytes."""
 

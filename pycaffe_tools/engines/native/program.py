@@ -11,7 +11,8 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from .items import Convolution, Item, Lines, Link, Lowered, Output, Pair, SoftmaxItem
+from ...base.ranges import Pair
+from .items import Convolution, Item, Lines, Link, Lowered, Output, SoftmaxItem
 from .winograd import POINTS, Filtering, filtering
 
 VERSION = 1

@@ -19,6 +19,7 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from google.protobuf.message import DecodeError
 
+from ...base.blas import kernel_environment
 from ...base.child import die_with_parent
 from ...base.errors import UserError
 from ..files.schema import schema
@@ -148,7 +149,7 @@ def run_caffe_train(solver: Path, log: Path, on_event: Callable[[LogEvent], None
     command += [f"--snapshot={snapshot.name}"] if snapshot else []
     command += [f"--weights={weights}"] if weights and not snapshot else []
     command += [f"--gpu={gpu}"] if gpu is not None else []
-    environment = dict(os.environ, GLOG_minloglevel="0", GLOG_logtostderr="1")
+    environment = {**os.environ, **kernel_environment(), "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"}
     reader = LogReader()
     tail: List[str] = []
     interrupted = threading.Event()

@@ -8,12 +8,14 @@ Caffe sees either.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from ...base.blas import kernel_environment
 from ...base.errors import UserError
 from ..files.schema import schema, to_text
 from ..layers import Layer, Value
@@ -34,6 +36,8 @@ def import_caffe() -> Any:
     UserError : Caffe is not installed in this Python.
     """
     os.environ.setdefault("GLOG_minloglevel", "2")
+    if "caffe" not in sys.modules:
+        os.environ.update(kernel_environment())     # its BLAS looks when it is loaded
     try:
         import caffe
     except ImportError as error:
