@@ -22,7 +22,7 @@ do not add up over the steps.
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Set
+from typing import List, Mapping, Optional, Sequence, Set
 
 import numpy as np
 
@@ -70,14 +70,19 @@ def take_away(candidates: Candidates, exact: Sequence[np.ndarray], feature: int)
 
 
 def loss_by_passes(plain: PlainOracle, layout: ChunkLayout, chunks: Sequence[Chunk], batch_size: int,
-                   absent: Set[int]) -> float:
-    """Sum of the losses by passes of the net from the next layer on, on its stored input with absent features at 0."""
+                   present: Mapping[int, int]) -> float:
+    """Sum of the losses by passes of the net from the next layer on, on its stored input.
+
+    ``present`` holds the features that are there, each with its place among the chunks' maps; the others' maps are 0.
+    """
     following, total = layout.way.following, 0.0
+    numbers, places = list(present), list(present.values())
     for chunk in chunks:
         for at in range(0, chunk.labels.size, batch_size):
             part = slice(at, at + batch_size)
-            values = np.ascontiguousarray(chunk.maps[..., part].transpose(3, 0, 1, 2))
-            values[:, sorted(absent)] = 0
+            maps = chunk.maps[..., part]
+            values = np.zeros((maps.shape[3], layout.features, *maps.shape[1:3]), np.float32)
+            values[:, numbers] = maps[places].transpose(3, 0, 1, 2)
             if layout.flat:
                 values = values.reshape(len(values), -1)
             total += float(plain.losses_from(following.name, following.bottoms[0], values, chunk.labels[part]).sum())
@@ -133,7 +138,8 @@ class Incremental:
         if not runs_alone(self._layout.graph, self._layout.way.following):
             return self.plain.sums(candidates)
         return np.array([loss_by_passes(self.plain, self._layout, self._candidates.chunks, self._batch_size,
-                                        self._removed | ({candidate} if candidate >= 0 else set()))
+                                        {feature: feature for feature in range(self._layout.features)
+                                         if feature not in self._removed and feature != candidate})
                          for candidate in candidates])
 
     def remove(self, feature: int) -> None:

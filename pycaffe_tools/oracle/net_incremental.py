@@ -21,7 +21,7 @@ all arrays behind the lowest layer, so steps become cheaper as the net shrinks.
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from .arithmetic.kernels import Operation, Parameters, maps_leaving, operations,
 from .arithmetic.layout import ChunkLayout
 from .incremental import add_up, loss_by_passes, read_chunk, take_away
 from .oracle import PruningProblem, prunable
-from .plain import PlainOracle, discarded, runs_alone
+from .plain import PlainOracle, runs_alone
 from .route import Route, route
 
 
@@ -95,7 +95,6 @@ class NetIncremental:
         behind = self._chain.ways[0]
         self._learnt = parameters(problem.graph, problem.weights, (behind.following, *behind.rest))
         self._alive: Dict[str, List[int]] = {way.layer.name: list(range(way.layer.num_output)) for way in self._chain.ways}
-        self._removed: Set[int] = set()
         self._plain = PlainOracle(problem._replace(layer=self._lowest), batch_size)
         # The patches of highest loss come first: a candidate that is worse than others is found out soon.
         order = np.argsort(-self._plain.patch_losses(), kind="stable")
@@ -120,14 +119,20 @@ class NetIncremental:
         return self._level(layer).sums([self._position(layer, candidate) for candidate in candidates], stages)
 
     def exact_sums(self, layer: str, candidates: Sequence[int]) -> np.ndarray:
-        """The same over all stages, one number a candidate, by passes of the net from the second layer on."""
-        return np.array([self._passed(layer, candidate) for candidate in candidates])
+        """The same over all stages, one number a candidate, by passes of the net from the next layer on.
+
+        The maps that the next layer reads are the same for all candidates of a layer, and so are their rounding errors.
+        """
+        chunks = self._level(layer).chunks
+        layout = ChunkLayout(self._graph, self._way(layer), self._layout.count)
+        return np.array([loss_by_passes(self._plain, layout, chunks, self._batch_size, {
+            feature: self._position(layer, feature) for feature in self._alive[layer] if feature != candidate})
+            for candidate in candidates])
 
     def remove(self, layer: str, feature: int) -> None:
         """Discard a feature for good."""
         if layer == self._lowest:
             take_away(self._levels[layer], self._exact, feature)
-            self._removed.add(feature)
             self._alive[layer].remove(feature)
         else:
             position = self._position(layer, feature)
@@ -158,13 +163,8 @@ class NetIncremental:
         """Where a feature stands in its layer's arrays: in the lowest layer all have their places for good."""
         return feature if layer == self._lowest or feature < 0 else self._alive[layer].index(feature)
 
-    def _passed(self, layer: str, candidate: int) -> float:
-        chunks, absent = self._levels[self._lowest].chunks, self._removed
-        if layer == self._lowest:
-            absent = absent | ({candidate} if candidate >= 0 else set())
-            return loss_by_passes(self._plain, self._layout, chunks, self._batch_size, absent)
-        with discarded(self._plain.net, layer, candidate):
-            return loss_by_passes(self._plain, self._layout, chunks, self._batch_size, absent)
+    def _way(self, layer: str) -> Route:
+        return self._chain.ways[self._chain.names.index(layer)]
 
     def _part(self, way: Route, channels: Optional[Sequence[int]] = None) -> Parameters:
         """The next layer's parameters for the features that are left of both layers."""

@@ -111,6 +111,7 @@ def _score_within(removal: Removal, margin: float) -> float:
 
 
 def _by_passes(oracle: NetOracle, removals: List[Removal]) -> List[Removal]:
-    before = oracle.exact_loss(removals[0].layer)
-    return [removal._replace(before=before, loss=before if removal.is_dead
-                             else oracle.exact_loss(removal.layer, removal.feature)) for removal in removals]
+    """The removals with the losses of passes of the net; each layer's begin behind it, before and after alike."""
+    return [removal if removal.is_dead else removal._replace(
+        before=oracle.exact_loss(removal.layer), loss=oracle.exact_loss(removal.layer, removal.feature))
+        for removal in removals]
