@@ -152,7 +152,7 @@ def test_stopping_early_gives_the_beginning_of_the_order_and_more_goes_on_from_t
 def test_a_finished_order_is_read_from_the_cache_and_costs_nothing(tmp_path, monkeypatch):
     known = pruning_problem("small", "c2")
     first = order(known, cache=tmp_path, removed_below={"c1": [1]})
-    monkeypatch.setattr("pycaffe_tools.oracle.fast.open_oracle", None)
+    monkeypatch.setattr("pycaffe_tools.ordering.ordering.open_oracle", None)
     assert order(known, cache=tmp_path, removed_below={"c1": [1]}) == first
     with pytest.raises(TypeError):
         order(known, cache=tmp_path, removed_below={"c1": [2]})
