@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-from ..base.errors import UserError
+from ..base.errors import UserError, naming
 from ..nets.files.schema import read_prototxt
 from ..nets.model import Model
 from ..nets.netgraph import NetGraph
@@ -14,6 +14,8 @@ from ..ordering.sample import Sample
 from ..patches.database import Database
 from ..surgery.blobs import check_all_weights
 from ..surgery.channels import layers_that_share_parameters
+from ..surgery.files import slim_training_net
+from ..surgery.surgery import remove_features
 
 
 class Pruning(NamedTuple):
@@ -52,8 +54,10 @@ class Pruner:
         self.weights = source.load_weights()
         check_all_weights(self.net, self.weights, str(source.weights))
         train_val = source.directory / "train_val.prototxt"
-        # Read now, so that a damaged one is known before the work.
         self.training_net: Optional[Any] = read_prototxt(train_val) if train_val.is_file() else None
+        if self.training_net is not None:
+            with naming(train_val):     # tried now, so that a damaged one is known before the work
+                slim_training_net(remove_features(self.net, self.weights, {}), self.training_net)
         self.layers = prunable_layers(self.net)
         self.features = {name: self.net.layer(name).num_output for name in self.layers}
         self._options = replace(options, cache=options.cache or source.directory / "orderings")

@@ -9,15 +9,17 @@ from ..base.errors import UserError
 from ..base.files import refuse_existing
 from ..base.ranges import Pair
 from ..volumes.paths import split_dataset
-from ..volumes.provenance import read_provenance
+from ..volumes.provenance import provenance_path, read_provenance
 from ..volumes.volume import Volume
 from .request import Request
-from .slices.slice_store import SliceStore, pixel_hash, refuse_difference
+from .slices.slice_store import MANIFEST, SliceStore, pixel_hash, refuse_difference
 
 
 class Earlier(NamedTuple):
     """An earlier run on the same output."""
 
+    where: Path
+    """Where that is written."""
     manifest: Dict[str, Any]
     """What it was asked for."""
     record: Optional[Dict[str, Any]]
@@ -33,8 +35,8 @@ class Earlier(NamedTuple):
         """
         tile = self.manifest.get("options", {}).get("tile")
         if not (isinstance(tile, list) and len(tile) == 2 and all(isinstance(side, int) and side > 0 for side in tile)):
-            raise UserError("--out: the manifest of the earlier run on this output is damaged (no size of its tiles); "
-                            "pass --force to start from scratch")
+            raise UserError(f"{self.where}: is damaged, it does not tell the size of the tiles of the earlier run on this "
+                            f"output; pass --force to start from scratch")
         return tile[0], tile[1]
 
 
@@ -58,10 +60,10 @@ def earlier_run(request: Request, store: SliceStore) -> Optional[Earlier]:
         return None
     unfinished = store.manifest
     if unfinished is not None:
-        return Earlier(unfinished, None)
+        return Earlier(store.folder / MANIFEST, unfinished, None)
     record = read_provenance(request.out)
     if record is not None:
-        return Earlier(record["manifest"], record)
+        return Earlier(provenance_path(request.out), record["manifest"], record)
     for path in (request.out, request.mask_out):
         if path and split_dataset(path)[0].exists():
             refuse_existing(split_dataset(path)[0])
