@@ -46,7 +46,7 @@ PRUNED_NETS := N1 N2 N3 N4 N5 N6 N7
 .SUFFIXES:
 .PHONY: help env synth patches train prune prune-all retrain segment demo test test-slow test-nocaffe lint docs networks \
         bench-pruning bench-segment clean reproduce report reproduce-data reproduce-train reproduce-prune \
-        reproduce-retrain reproduce-segment
+        reproduce-retrain reproduce-segment fuzz
 
 help:  ## this list
 	@sed -n 's/^#   \{0,1\}/  /p' Makefile | sed -n '1,9p'
@@ -127,6 +127,9 @@ lint: build/venv-lint/stamp  ## ruff and mypy, pinned, under the machine's curre
 
 docs:  ## the picture in docs/architecture.md, from the imports
 	$(PYTHON3) docs/draw_imports.py
+
+fuzz: | $(ENV)  ## 2,000 damaged inputs and 200 kills against every command; the table goes to docs/campaign.md
+	$(PYTHON) -m tests.fuzz.campaign --inputs 2000 --kills 200 -o docs/campaign.md $(FUZZ_OPTIONS)
 
 networks: | $(ENV)  ## write prototxt/ and solvers/ from Table 1
 	$(TOOLS).networks

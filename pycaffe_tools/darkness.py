@@ -18,7 +18,8 @@ from .base.command import OPTIONS, run
 from .base.files import refuse_existing, refuse_inputs, require_ending, write_json
 from .evaluate.pixels import roc_auc
 from .nets.paper import CENTRE, PATCH_SIZE
-from .patches.database import Database, open_database, read_rows
+from .patches.database import Database, open_database
+from .patches.shards import read_rows
 
 SIGMAS = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0)
 """Widths of the Gaussian that are tried, in pixels; 0 is the pixel itself."""

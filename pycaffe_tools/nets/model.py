@@ -44,7 +44,8 @@ class Normalisation(NamedTuple):
         return normalised
 
 
-def _normalisation(fields: Fields) -> Normalisation:
+def read_normalisation(fields: Fields) -> Normalisation:
+    """Mean and standard deviation of an object in a JSON file."""
     return Normalisation(fields.number("mean"), fields.number("std", above=0.0))
 
 
@@ -76,13 +77,13 @@ class Model:
                             f"{FORMAT}; make the model again")
         self.name = fields.text("name")
         grey = fields.fields("normalisation")
-        self._normalisation = None if grey.has("by") else _normalisation(grey)
+        self._normalisation = None if grey.has("by") else read_normalisation(grey)
         self._stacks: Dict[Tuple[str, Optional[str]], Normalisation] = {}
         if grey.has("by"):
             grey.one_of("by", ["stack"])
             for stack in grey.objects("stacks"):
                 place = (stack.text("sha256"), stack.text("dataset") if stack.has("dataset") else None)
-                self._stacks[place] = _normalisation(stack)
+                self._stacks[place] = read_normalisation(stack)
         self.patch_size = fields.whole("patch_size", 1)
         self.pixel_size_nm = fields.sizes("pixel_size_nm", 3)
         counts = fields.fields("counts")
@@ -158,6 +159,10 @@ class Model:
             raise UserError(f"{self.directory / INFO}: says that patches have {self.patch_size} pixels a side, but "
                             f"{DEPLOY} takes {rows}x{columns}; restore the file or make the model again")
         features = {layer.name: layer.num_output for layer in net.layers if layer.is_parametric}
+        missing = [name for name in list(features)[:-1] if name not in self.counts]
+        if missing:
+            raise UserError(f"{self.directory / INFO}: does not say how many features layer {missing[0]} of {DEPLOY} has; "
+                            f"restore the file or make the model again")
         for name, count in self.counts.items():
             if features.get(name) != count:
                 raise UserError(f"{self.directory / INFO}: says that layer {name} has {count} features, but in {DEPLOY} "

@@ -40,7 +40,7 @@ def draw_sample(database: Any, batches: int = 20, batch_size: int = 128, seed: i
     ------
     UserError : the database has fewer training patches.
     """
-    from ..patches.database import read_rows
+    from ..patches.shards import read_rows
     wanted, count = batches * batch_size, database.train_count
     if min(batches, batch_size) < 1:
         raise UserError(f"{batches} mini-batches of {batch_size} patches: both must be at least 1")

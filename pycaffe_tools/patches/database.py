@@ -1,19 +1,14 @@
-"""Reading and writing a patch database's files: HDF5 shards, lists of them, ``patches.json``."""
+"""A patch database: ``patches.json``, read field by field, and the lists of its shards (:mod:`.shards`)."""
 
 from __future__ import annotations
 
-import math
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
-
-import numpy as np
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..base.errors import UserError
+from ..base.fields import Fields, read_fields
 from ..base.files import PathLike, read_json
-from ..nets.model import Normalisation
-from ..nets.paper import PATCH_SIZE
-from ..volumes.hdf5.writing import create_reserved_dataset, reserve_space
+from ..nets.model import Normalisation, read_normalisation
 from ..volumes.paths import split_dataset
 
 INFO = "patches.json"
@@ -24,58 +19,6 @@ PRODUCTS = (INFO, *(f"{split}{ending}" for split in SPLITS for ending in (".txt"
 
 BY_STACK = {"by": "stack"}
 """What stands for a normalisation where each stack is normalised by its own mean and standard deviation."""
-
-_BLOCK = 2048
-
-
-def blocks(count: int) -> Iterator[slice]:
-    """Slices of at most 2048 patches (8 MiB) that cover ``count`` of them."""
-    return (slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK))
-
-
-class ShardWriter:
-    """HDF5 files of nearly equal length, written at any rows."""
-
-    def __init__(self, folder: Path, name: str, patches: int, shard_patches: int):
-        count = math.ceil(patches / shard_patches)
-        self.files = [f"{name}_{number:03d}.h5" for number in range(count)]
-        self.ends = [patches * (number + 1) // count for number in range(count)]
-        self.rows = [end - start for start, end in zip([0] + self.ends, self.ends)]
-        self._folder = folder
-        self._stack = ExitStack()
-
-    def __enter__(self) -> ShardWriter:
-        import h5py
-
-        for file, rows in zip(self.files, self.rows):
-            with h5py.File(self._folder / file, "w") as handle:
-                create_reserved_dataset(handle, "data", (rows, 1, PATCH_SIZE, PATCH_SIZE), np.float32)
-                create_reserved_dataset(handle, "label", (rows,), np.float32)
-                create_reserved_dataset(handle, "pixel", (rows, 4), np.int32)
-            reserve_space(self._folder / file)
-        with ExitStack() as stack:
-            self._handles = [stack.enter_context(h5py.File(self._folder / file, "r+")) for file in self.files]
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
-
-    def write(self, rows: np.ndarray, patches: np.ndarray, label: int, pixels: np.ndarray) -> None:
-        """Write n patches of one class (n x 32 x 32) at these rows, numbered through all shards.
-
-        ``pixels`` (n x 4) says where each came from: number of its stack, slice, row, column.
-        """
-        order = np.argsort(rows)        # HDF5 selects rows in ascending order only
-        rows, patches, pixels = rows[order], patches[order], pixels[order]
-        cuts = np.searchsorted(rows, self.ends[:-1])
-        for handle, end, count, here, some, places in zip(self._handles, self.ends, self.rows, np.split(rows, cuts),
-                                                          np.split(patches, cuts), np.split(pixels, cuts)):
-            if here.size:
-                handle["data"][here - (end - count)] = some[:, np.newaxis]
-                handle["label"][here - (end - count)] = np.float32(label)
-                handle["pixel"][here - (end - count)] = places
-
 
 class Database(NamedTuple):
     """An opened patch database.
@@ -115,19 +58,36 @@ def open_database(path: PathLike) -> Database:
     if not (directory / INFO).is_file():
         raise UserError(f"{path}: holds no {INFO}, so it is not a complete patch database; make one with "
                         f"python -m pycaffe_tools.patches")
-    info = read_json(directory / INFO)
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
+    fields = read_fields(directory / INFO)
+    if fields.whole("format") != FORMAT:
         raise UserError(f"{directory / INFO}: is not of format {FORMAT}; make the database again")
     shards: Dict[str, List[Path]] = {}
+    counts: Dict[str, int] = {}
     for name in SPLITS:
-        shards[name] = [directory / shard["file"] for shard in info[name]["shards"]]
-        for file, shard in zip(shards[name], info[name]["shards"]):
-            if not file.is_file() or file.stat().st_size != shard["bytes"]:
+        split = fields.fields(name)
+        described = split.objects("shards")
+        shards[name] = [directory / shard.text("file") for shard in described]
+        counts[name] = split.whole("patches", 1)
+        if sum(shard.whole("patches") for shard in described) != counts[name]:
+            raise UserError(f"{directory / INFO}: says that there are {counts[name]} {name} patches, but its shards hold "
+                            f"another number; make the database again")
+        for file, shard in zip(shards[name], described):
+            if not file.is_file() or file.stat().st_size != shard.whole("bytes"):
                 raise UserError(f"{file}: is missing or not as long as {INFO} says; copy it again, or make "
                                 f"the database again")
-    return Database(directory, shards["train"], shards["val"], info["train"]["patches"], info["val"]["patches"],
-                    None if info["normalisation"] == BY_STACK else Normalisation(**info["normalisation"]),
-                    info["pixel_size_nm"], info)
+    info: Dict[str, Any] = read_json(directory / INFO)
+    fields.number("class_balance", 0, 1)
+    return Database(directory, shards["train"], shards["val"], counts["train"], counts["val"], _normalisation(fields),
+                    fields.sizes("pixel_size_nm", 3), info)
+
+
+def _normalisation(fields: Fields) -> Optional[Normalisation]:
+    """That of all stacks together, or None where each source has one of its own."""
+    if fields.get("normalisation") == BY_STACK:
+        for source in fields.objects("sources"):
+            read_normalisation(source.fields("normalisation"))
+        return None
+    return read_normalisation(fields.fields("normalisation"))
 
 
 def lists(database: Database, directory: PathLike) -> Tuple[Path, Path]:
@@ -148,60 +108,3 @@ def lists(database: Database, directory: PathLike) -> Tuple[Path, Path]:
         written.append(Path(directory) / f"{name}.txt")
         written[-1].write_text("".join(f"{shard}\n" for shard in shards), encoding="utf-8")
     return written[0], written[1]
-
-
-def read_pixels(shards: Sequence[PathLike]) -> np.ndarray:
-    """Where every patch of some shards came from: int32, n x 4, number of its stack, slice, row, column.
-
-    Raises
-    ------
-    UserError : the database was made before it held this.
-    """
-    import h5py
-
-    found = []
-    for shard in shards:
-        with h5py.File(shard, "r") as handle:
-            if "pixel" not in handle:
-                raise UserError(f"{shard}: does not say from which pixel each patch came; make the database again with "
-                                f"python -m pycaffe_tools.patches")
-            found.append(handle["pixel"][:])
-    return np.concatenate(found)
-
-
-def read_rows(shards: Sequence[PathLike], rows: Iterable[int]) -> Tuple[np.ndarray, np.ndarray]:
-    """Read patches by number, numbered from 0 through the shards in order.
-
-    Parameters
-    ----------
-    shards : e.g. ``database.train``.
-    rows : any order, repeats allowed.
-
-    Returns
-    -------
-    data : float32, n x 1 x 32 x 32; label : float32, n.  In the order of ``rows``.
-    """
-    import h5py
-
-    rows = np.asarray(list(rows) if not isinstance(rows, np.ndarray) else rows, np.int64)
-    data = np.empty((rows.size, 1, PATCH_SIZE, PATCH_SIZE), np.float32)
-    label = np.empty(rows.size, np.float32)
-    start, found = 0, 0
-    for shard in shards:
-        with h5py.File(shard, "r") as handle:
-            count = handle["label"].shape[0]
-            here = np.flatnonzero((rows >= start) & (rows < start + count))
-            local, back = np.unique(rows[here] - start, return_inverse=True)
-            for block in blocks(local.size):
-                # Selecting single rows is slow in HDF5; a run of rows is one read.
-                some = local[block]
-                run_of_rows = some[-1] - some[0] + 1 == some.size
-                select = slice(some[0], some[-1] + 1) if run_of_rows else some
-                patches, labels = handle["data"][select], handle["label"][select]
-                inside = np.flatnonzero((back >= block.start) & (back < block.stop))
-                data[here[inside]] = patches[back[inside] - block.start]
-                label[here[inside]] = labels[back[inside] - block.start]
-        start, found = start + count, found + here.size
-    if found != rows.size:
-        raise IndexError(f"rows outside the {start} patches of {len(shards)} shards")
-    return data, label

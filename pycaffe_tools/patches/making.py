@@ -38,10 +38,11 @@ from ..nets.model import Normalisation
 from ..nets.paper import CENTRE, PATCH_SIZE
 from ..volumes.paths import split_dataset
 from .belonging import common_pixel_size, other_pixel_size
-from .database import BY_STACK, FORMAT, INFO, PRODUCTS, SPLITS, Database, ShardWriter, blocks, open_database
+from .database import BY_STACK, FORMAT, INFO, PRODUCTS, SPLITS, Database, open_database
 from .greys import GreyStatistics, StackGreys, far_apart, opposite_contrast
 from .labels import RIM, LabelCoding, listed
 from .sampling import SliceCount, count_slice, draw, positions
+from .shards import ShardWriter, blocks
 from .sources import NEGATIVE, POSITIVE, LabelledStack, Source
 from .window import extract_patches
 

@@ -36,7 +36,8 @@ def draw_steps(runs: PathLike, data: PathLike, raw: PathLike, labels: PathLike, 
     UserError : something of a step is missing, or does not belong to the rest; nothing is drawn then.
     """
     from ..nets.model import open_model
-    from ..patches.database import open_database, read_rows
+    from ..patches.database import open_database
+    from ..patches.shards import read_rows
     runs, out = Path(runs), Path(out)
     grey, membrane = read_slice(raw, slice_number), read_slice(labels, slice_number) > 0
     if membrane.shape != grey.shape:

@@ -9,10 +9,10 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.files import PathLike
+from ..base.files import PathLike, read_json, write_json
 from ..base.progress import Progress
 from ..base.ranges import parse_slices, slice_ranges
-from ..volumes.creating import create_volume
+from ..volumes.creating import check_output, create_volume
 from ..volumes.opening import open_volume
 from ..volumes.paths import split_dataset
 from ..volumes.pixel_size import PixelSize
@@ -84,7 +84,7 @@ def merge(parts: Sequence[PathLike], out: PathLike, slices: Optional[str] = None
 
     Returns
     -------
-    Number of slices written.
+    Number of slices; nothing is written if ``out`` is the same merge, finished.
 
     Raises
     ------
@@ -105,23 +105,51 @@ def merge(parts: Sequence[PathLike], out: PathLike, slices: Optional[str] = None
     with open_volume(parts[0]) as sample:
         shape, dtype = sample.shape[1:], sample.dtype
     pixel_size = PixelSize(*first["pixel_size_nm"])
-    hashes = Hashes({}, {})
-    with create_volume(out, (len(order),) + shape, dtype, pixel_size, DESCRIPTIONS[first["content"]],
-                       force=force) as writer, ExitStack() as stack:
-        opened: Dict[int, Volume] = {}
-        for place, (z, number) in enumerate(order.items()):
-            if number not in opened:
-                opened[number] = stack.enter_context(open_volume(parts[number]))
-            name, record = str(z), records[number]
-            pixels = opened[number].read(list(record["slices"]).index(name))
-            hashes.pixels[name], hashes.grey[name] = pixel_hash(pixels), record["slices"][name]
-            if record.get("pixels", hashes.pixels)[name] != hashes.pixels[name]:
-                raise UserError(f"{parts[number]}: slice {z} is not what the segmentation wrote there; remove the file, run "
-                                f"its command again, and merge then")
-            writer.write(place, pixels)
     manifest = dict(first["manifest"], options=dict(first["manifest"]["options"], slices=slice_ranges(sorted(order))))
+    asked = {"content": first["content"], "manifest": manifest,
+             "slices": {str(z): records[number]["slices"][str(z)] for z, number in order.items()}}
+    begun = _merging_path(out)
+    before = None if force else read_provenance(out)
+    if before is not None and all(before[key] == value for key, value in asked.items()):
+        return len(order)
+    hashes = Hashes({}, {})
+    # What stands there without a record is this merge's own if it was killed before it wrote one.
+    own = begun.is_file() and before is None and _is_same(begun, asked)
+    check_output(out, force or own, dtype)
+    write_json(begun, asked)
+    try:
+        with create_volume(out, (len(order),) + shape, dtype, pixel_size, DESCRIPTIONS[first["content"]],
+                           force=force or own) as writer, ExitStack() as stack:
+            opened: Dict[int, Volume] = {}
+            for place, (z, number) in enumerate(order.items()):
+                if number not in opened:
+                    opened[number] = stack.enter_context(open_volume(parts[number]))
+                name, record = str(z), records[number]
+                pixels = opened[number].read(list(record["slices"]).index(name))
+                hashes.pixels[name], hashes.grey[name] = pixel_hash(pixels), record["slices"][name]
+                if (record.get("pixels") or hashes.pixels).get(name) != hashes.pixels[name]:
+                    raise UserError(f"{parts[number]}: slice {z} is not what the segmentation wrote there; remove the file, run "
+                                    f"its command again, and merge then")
+                writer.write(place, pixels)
+    except BaseException:
+        begun.unlink()      # nothing stands there that would have to be told from others' files
+        raise
     write_provenance(out, first["content"], manifest, hashes.grey, hashes.pixels, pixel_size)
+    begun.unlink()
     return len(order)
+
+
+def _merging_path(out: PathLike) -> Path:
+    """What a merge that has begun is asked for; removed when it has ended."""
+    file, _ = split_dataset(out)
+    return file.with_name(f".{file.name}.merging.json")
+
+
+def _is_same(begun: Path, asked: Mapping[str, Any]) -> bool:
+    try:
+        return bool(read_json(begun) == asked)
+    except UserError:
+        return False
 
 
 def _refuse_unlike(parts: Sequence[PathLike], records: Sequence[Mapping[str, Any]]) -> None:

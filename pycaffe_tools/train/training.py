@@ -26,6 +26,7 @@ from ..nets.netgraph import NetGraph, read_net, write_net
 from ..nets.running.process import latest_snapshot, run_caffe_train
 from ..nets.running.runtime import check_weights
 from ..patches.database import Database, lists, open_database
+from ..patches.shards import check_shards
 from . import log as training_log
 from .validation import validate, versions
 
@@ -95,6 +96,8 @@ def train(network: str, data: PathLike, out: PathLike, *, max_iter: Optional[int
     if _finished_before(out, plan, resume, force):
         return model.open_model(out)
     work.mkdir(parents=True, exist_ok=True)
+    # Caffe itself dies of a damaged shard, without a word.
+    check_shards([*database.train, *database.val])
     _prepare(work, plan, database)
     _run(out, plan, gpu)
     return _finish(out, plan, database)

@@ -12,7 +12,8 @@ from ..base.progress import Progress
 from ..evaluate.pixels import best_threshold
 from ..nets.netgraph import NetGraph
 from ..nets.running.runtime import forward_patches, import_caffe, load_net
-from ..patches.database import Database, read_rows
+from ..patches.database import Database
+from ..patches.shards import read_rows
 
 BATCH = 100
 READ_AT_ONCE = 2000

@@ -20,16 +20,16 @@ its own slices.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional
 
 from ..base.errors import UserError
+from ..base.fields import shown
 from ..base.files import PathLike, read_json, write_json
 from .paths import split_dataset
 from .pixel_size import PixelSize
 
 FORMAT = 1
 PROBABILITY, MASK = "probability", "mask"
-_FIELDS = {"content": str, "manifest": dict, "pixel_size_nm": list, "slices": dict, "failed": list}
 
 
 def provenance_path(volume: PathLike) -> Path:
@@ -51,11 +51,28 @@ def read_provenance(volume: PathLike) -> Optional[Dict[str, Any]]:
     record = read_json(path)
     if not isinstance(record, dict) or record.get("format") != FORMAT or record.get("bytes") != _bytes(volume):
         return None
-    for field, kind in _FIELDS.items():
-        if not isinstance(record.get(field), kind):
-            raise UserError(f"{path}: is a damaged provenance record, its field {field} is {_short(record.get(field))}; "
+    for field, is_right in _FIELDS.items():
+        if not is_right(record.get(field)):
+            raise UserError(f"{path}: is a damaged provenance record, its field {field} is {shown(record.get(field))}; "
                             f"remove it, and make the volume again where its provenance matters")
     return record
+
+
+def _by_slice(value: Any, may_be_null: bool) -> bool:
+    """Whether a value holds a hash for each of some slices, by their numbers."""
+    return isinstance(value, dict) and all(name.isdigit() and (isinstance(digest, str) or may_be_null and digest is None)
+                                           for name, digest in value.items())
+
+
+_FIELDS: Dict[str, Callable[[Any], bool]] = {
+    "content": lambda value: value in (PROBABILITY, MASK),
+    "manifest": lambda value: isinstance(value, dict),
+    "pixel_size_nm": lambda value: (isinstance(value, list) and len(value) == 3 and all(
+        size is None or isinstance(size, (int, float)) and not isinstance(size, bool) and size > 0 for size in value)),
+    "slices": lambda value: _by_slice(value, True),
+    "pixels": lambda value: value is None or _by_slice(value, False),       # records of older versions have none
+    "failed": lambda value: isinstance(value, list) and all(type(z) is int and z >= 0 for z in value),
+}
 
 
 def write_provenance(volume: PathLike, content: str, manifest: Mapping[str, Any], slices: Mapping[str, Optional[str]],
@@ -81,8 +98,3 @@ def write_provenance(volume: PathLike, content: str, manifest: Mapping[str, Any]
 def _bytes(volume: PathLike) -> Optional[int]:
     file, _ = split_dataset(volume)
     return file.stat().st_size if file.is_file() else None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from . import corpus, kills
 from .corpus import CASES, COMMANDS, Case
@@ -52,11 +52,12 @@ def one(case: Case, seed: int, base: Path, place: Path) -> Result:
     pattern = chance.choice(case.targets)
     target = chance.choice(sorted(place.glob(pattern)))
     how = damage(target, seed)
-    code, said, seconds = _in_child(case, place)
+    code, said, seconds = run_case(case, place)
     return Result(case, str(target.relative_to(place)), seed, how, _outcome(case, place, code, said, seconds), said[-400:])
 
 
-def _in_child(case: Case, place: Path) -> tuple:
+def run_case(case: Case, place: Path) -> Tuple[Optional[int], str, float]:
+    """Run a case's command in a forked child: exit code (negative: a signal; None: too long), what it said, seconds."""
     log = place / "said"
     start = time.monotonic()
     child = os.fork()
@@ -70,6 +71,7 @@ def _in_child(case: Case, place: Path) -> tuple:
             descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(descriptor, 2)
             os.dup2(descriptor, 1)
+            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
             code = COMMANDS[case.argv[0]](list(case.argv[1:]))
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else 1

@@ -65,6 +65,7 @@ def build(folder: Path) -> None:
         run(["segment", str(folder / "raw.tif"), "-o", str(folder / f"part{number}.tif"), "--model", str(folder / "small"),
              "--workers", "1", "--slices", slices])
     _leave_parts(folder)
+    (folder / "below.json").write_text('{"c1": [1, 2]}')
     (folder / "orders").mkdir()
     shutil.copyfile(folder / "c1.json", folder / "orders" / "c1.json")
     (folder / "keep.json").write_text('{"c1": [0, 2], "c2": [1, 2], "fc4": [0, 1, 3]}')
@@ -121,7 +122,8 @@ CASES: Tuple[Case, ...] = (
     Case("prototxt", ("small/deploy.prototxt",), ("segment", "raw.tif", *_SEGMENT), ("out.tif", "out.tif.json")),
     Case("prototxt", ("N7/deploy.prototxt",), ("surgery", "N7/deploy.prototxt", "N7/weights.caffemodel", "out", "--keep-file",
                                                "keep.json"), ("out",)),
-    Case("prototxt", ("small/deploy.prototxt",), ("dense", "small", "--out", "out", "--tile", "8x8"), ("out",)),
+    Case("prototxt", ("small/deploy.prototxt",), ("dense", "small/deploy.prototxt", "small/weights.caffemodel", "out", "--tile",
+                                                  "8x8"), ("out",)),
     Case("prototxt", ("small/deploy.prototxt",), ("export", "small", "-o", "out.onnx"), ("out.onnx",)),
     Case("prototxt", ("N7/train_val.prototxt",), ("prune", "--counts", PRUNED, "--from", "N7", "--out", "out", *_SAMPLE), ("out",)),
     Case("caffemodel", ("small/weights.caffemodel",), ("segment", "raw.tif", *_SEGMENT), ("out.tif", "out.tif.json")),
@@ -138,7 +140,7 @@ CASES: Tuple[Case, ...] = (
     Case("keep.json", ("keep.json",), ("surgery", "N7/deploy.prototxt", "N7/weights.caffemodel", "out", "--keep-file", "keep.json"),
          ("out",)),
     Case("ordering JSON", ("orders/c1.json",), ("plots", "fig3", "--net", "N=orders", "-o", "out.png"), ("out.png",)),
-    Case("ordering JSON", ("c1.json",), ("ordering", "small", "--layer", "c2", "--below", "c1.json", "-o", "out.json", *_SAMPLE),
+    Case("ordering JSON", ("below.json",), ("ordering", "small", "--layer", "c2", "--below", "below.json", "-o", "out.json", *_SAMPLE),
          ("out.json",)),
     Case("ordering log", ("small/orderings/*.log",), ("ordering", "small", "--layer", "c1", "-o", "out.json", *_SAMPLE), ("out.json",)),
     Case("patch shards", _DATABASE[1:], ("ordering", "small", "--layer", "fc4", "-o", "out.json", *_SAMPLE), ("out.json",)),

@@ -35,7 +35,8 @@ LONG: Dict[str, Tuple[Tuple[str, ...], Tuple[str, ...]]] = {
     "merge": (("segment", "--merge", "part0.tif", "part1.tif", "-o", "out.tif"), ("out.tif",)),
     "evaluate": (("evaluate", "p.tif", "membranes.tif", "--json", "out.json"), ("out.json",)),
     "export": (("export", "small", "-o", "out.onnx", "--dense"), ("out.onnx",)),
-    "dense": (("dense", "small", "--out", "out", "--tile", "8x8"), ("out/dense.caffemodel", "out/dense.prototxt")),
+    "dense": (("dense", "small/deploy.prototxt", "small/weights.caffemodel", "out", "--tile", "8x8"),
+              ("out/dense.caffemodel", "out/dense.prototxt")),
 }
 """Commands that are killed, and the files that have to be equal in the end."""
 

@@ -9,8 +9,8 @@ import pytest
 import tifffile
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.patches.database import read_rows
 from pycaffe_tools.patches.making import make_database
+from pycaffe_tools.patches.shards import read_rows
 from pycaffe_tools.patches.sources import LabelledStack
 
 SHAPE = (8, 40, 50)

@@ -1,6 +1,7 @@
 """A database is whole or not there, can be moved, and is what Caffe reads."""
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.patches import database as patch_database
-from pycaffe_tools.patches.database import lists, open_database, read_pixels, read_rows
+from pycaffe_tools.patches import shards
+from pycaffe_tools.patches.database import lists, open_database
+from pycaffe_tools.patches.shards import read_pixels, read_rows
 
 from ..conftest import ROOT
 from .cases import check_refused, make, membrane, numbered, pixels, saved
@@ -65,7 +67,7 @@ def test_read_rows_in_any_order_with_repeats(tmp_path, pair):
         np.testing.assert_array_equal(found_data, data[index])
         np.testing.assert_array_equal(found_label, label[index])
     for wrong in (-1, 3000):
-        with pytest.raises(IndexError):
+        with pytest.raises(UserError, match="hold 3000 patches"):
             read_rows(database.train, [0, wrong])
 
 
@@ -137,7 +139,7 @@ def test_full_disk_leaves_nothing_behind(tmp_path, pair, monkeypatch):
     def full(*arguments):
         raise OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')")
 
-    monkeypatch.setattr(patch_database.ShardWriter, "write", full)
+    monkeypatch.setattr(shards.ShardWriter, "write", full)
     check_refused(tmp_path, pair, "the disk is full")
 
 
@@ -154,3 +156,46 @@ def test_killed_process_leaves_no_database_and_the_next_one_clears_up(tmp_path):
     assert not (tmp_path / "db").exists() and list(tmp_path.glob(".db.partial-*"))
     make(pair, tmp_path / "db")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["db", "labels.tif", "raw.tif"]
+
+
+def _set(name, value):
+    def change(path):
+        with h5py.File(path, "r+") as handle:
+            handle[name][3] = value
+    return change
+
+
+def _replace(name, array):
+    def change(path):
+        with h5py.File(path, "r+") as handle:
+            del handle[name]
+            handle[name] = array
+    return change
+
+
+@pytest.mark.parametrize("damage, said", [
+    (_set("label", 2), "labels other than 0 and 1"), (_set("label", np.nan), "labels other than 0 and 1"),
+    (_set("data", np.inf), "values that are no numbers"),
+    (_replace("data", np.zeros((200, 1, 30, 30), np.float32)), "is not a shard of patches"),
+    (_replace("label", np.zeros(200, np.int32)), "is not a shard of patches"),
+    (lambda path: path.write_bytes(b"x" * 100 + path.read_bytes()[100:]), "is damaged")])
+def test_a_damaged_shard_is_named_by_whoever_reads_it(tmp_path, pair, damage, said):
+    database = make(pair, tmp_path / "db")
+    damage(database.val[0])
+    for read in (lambda: read_rows(database.val, np.arange(200)), lambda: shards.check_shards(database.val)):
+        with pytest.raises(UserError, match=f"val_000.h5: .*{said}"):
+            read()
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda info: info["normalisation"].pop("mean"), "normalisation.mean"), (lambda info: info.pop("val"), "lacks the field val"),
+    (lambda info: info["val"].update(shards=3), "val.shards"), (lambda info: info["val"]["shards"][0].update(file=1), "file"),
+    (lambda info: info["train"].update(patches=5), "another number"), (lambda info: info.update(pixel_size_nm="abc"), "pixel_size_nm"),
+    (lambda info: info.update(class_balance=2), "class_balance"), (lambda info: info["normalisation"].update(std=0), "std")])
+def test_a_patches_json_that_cannot_be_is_named_with_its_field(tmp_path, pair, change, said):
+    database = make(pair, tmp_path / "db")
+    info = json.loads((database.directory / "patches.json").read_text())
+    change(info)
+    (database.directory / "patches.json").write_text(json.dumps(info))
+    with pytest.raises(UserError, match=f"patches.json: .*{said}"):
+        open_database(database.directory)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pycaffe_tools.patches.database import read_pixels, read_rows
+from pycaffe_tools.patches.shards import read_pixels, read_rows
 
 from .cases import SHAPE, check_refused, make, membrane, numbered, pixels, saved
 

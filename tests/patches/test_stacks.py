@@ -5,8 +5,8 @@ import pytest
 import tifffile
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.patches.database import read_pixels, read_rows
 from pycaffe_tools.patches.greys import GreyStatistics, own_normalisation
+from pycaffe_tools.patches.shards import read_pixels, read_rows
 from pycaffe_tools.patches.sources import LabelledStack
 from pycaffe_tools.volumes.opening import open_volume
 

@@ -58,7 +58,7 @@ def pruned(pruner, database, tmp_path_factory):
 
 def test_each_step_is_the_cheapest_removal_by_plain_pycaffe(pruned, source, database):
     """Recomputes Eq. 2 and 3 from pruning.json alone: rows, removed features, and a net run for each candidate."""
-    from pycaffe_tools.patches.database import read_rows
+    from pycaffe_tools.patches.shards import read_rows
     record = json.loads((pruned.directory / "pruning.json").read_text())
     data, labels = read_rows(database.train, record["rows"])
     weights = source.load_weights()
@@ -89,7 +89,7 @@ def test_each_step_is_the_cheapest_removal_by_plain_pycaffe(pruned, source, data
 
 
 def test_masked_and_slim_model_are_one_function(pruned, database):
-    from pycaffe_tools.patches.database import read_rows
+    from pycaffe_tools.patches.shards import read_rows
     data, _ = read_rows(database.val, range(40))
     outputs = []
     for prototxt, caffemodel in (("masked.prototxt", "masked.caffemodel"), ("deploy.prototxt", "weights.caffemodel")):

@@ -80,7 +80,7 @@ def test_the_table_of_figures_is_what_caffe_logged(trained):
 def test_accuracy_is_that_of_an_independent_forward_pass(trained, database):
     import caffe
 
-    from pycaffe_tools.patches.database import read_rows
+    from pycaffe_tools.patches.shards import read_rows
     data, label = read_rows(database.val, range(database.val_count))
     net = caffe.Net(str(trained.deploy), str(trained.weights), caffe.TEST)
     net.blobs["data"].reshape(*data.shape)
