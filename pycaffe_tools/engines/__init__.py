@@ -42,6 +42,9 @@ _ENGINES: Dict[str, Tuple[str, str]] = {
 }
 NAMES = tuple(_ENGINES)
 
+RUN_BY_THREADS = frozenset({"native"})
+"""Engines that several threads of one process can call at once, without waiting for each other."""
+
 
 def available() -> List[str]:
     """Names of the engines whose packages are installed here, or whose libraries are built, the fastest first."""

@@ -1,9 +1,9 @@
-"""An engine in a child process: send it tiles, read probabilities back, report how it died."""
+"""A worker of segmentation: an engine with its normalisation, in a process of its own or in this one."""
 
 from __future__ import annotations
 
 import signal
-from typing import Any, Callable, NamedTuple, Optional, Tuple
+from typing import Any, Callable, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class Worker:
         return self._child.process_id
 
     def predict(self, grey: np.ndarray) -> np.ndarray:
-        """Probabilities (float32, the tile's shape) of a tile's grey values with their rim, as the volume holds them.
+        """Probabilities (float32, the tile's shape) of a tile's grey values with their halo, as the volume holds them.
 
         Raises
         ------
@@ -73,6 +73,32 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._child.close()
+
+
+class SharedWorker:
+    """An engine in this process that several threads call at once; it computes without Python's lock.
+
+    No process has to be started and no tile copied to it, which for a small net would take longer than the work.
+
+    Raises
+    ------
+    UserError : the engine cannot run this network.
+    """
+
+    def __init__(self, settings: Settings):
+        self._predict = _prepare(settings)
+
+    def predict(self, grey: np.ndarray) -> np.ndarray:
+        """Probabilities (float32, the tile's shape) of a tile's grey values with their halo, as the volume holds them."""
+        probabilities = self._predict(grey)
+        assert probabilities is not None
+        return probabilities
+
+    def close(self) -> None:
+        """Nothing has to be ended."""
+
+
+AnyWorker = Union[Worker, SharedWorker]
 
 
 def _prepare(settings: Settings) -> Callable[[Optional[np.ndarray]], Optional[np.ndarray]]:

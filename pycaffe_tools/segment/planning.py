@@ -142,7 +142,16 @@ def _predict(engine: str, graph: NetGraph, job: Job, size: Pair, count: int, lim
     # What is still to be loaded (matplotlib for overlays), and a step so coarse that equal jobs get equal plans.
     own = job.own_bytes + (80_000_000 if job.overlay else 16_000_000)
     own = -(-own // _OWN_STEP) * _OWN_STEP + min(slices_in_memory(count, tiles), max(job.slices, 1)) * one + reading + count * messages
-    return SegmentationPlan(engine, size, count, tiles, own, engines.predicted_bytes(engine, graph, size), limit)
+    return SegmentationPlan(engine, size, count, tiles, own, _worker_bytes(engine, graph, size), limit)
+
+
+def _worker_bytes(engine: str, graph: NetGraph, size: Pair) -> int:
+    """What a worker takes: a process, or a thread of this one with its tiles before and after."""
+    alone = engines.predicted_bytes(engine, graph, size)
+    if engine not in engines.RUN_BY_THREADS:
+        return alone
+    more = engines.predicted_bytes(engine, graph, size, threads=2) - alone
+    return more + 4 * 4 * (size[0] + 64) * (size[1] + 64)
 
 
 def _area(shape: Tuple[int, int]) -> int:

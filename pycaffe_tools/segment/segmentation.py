@@ -24,6 +24,7 @@ from ..base.errors import UserError
 from ..base.machine import cores, peak_so_far
 from ..base.progress import Progress
 from ..base.ranges import parse_region, parse_slices, size_text
+from ..engines import RUN_BY_THREADS
 from ..engines.engine import halo
 from ..engines.process import Settings
 from ..nets.model import open_model
@@ -107,7 +108,8 @@ class Segmentation:
             f"model    {model.directory} ({model.name}), threshold {self.threshold:g}",
             f"region   {self.region.shape[0]} x {self.region.shape[1]} of each slice",
             f"engine   {plan.engine} ({self.request.mode}), tiles of {plan.tile[0]}x{plan.tile[1]} ({plan.tiles} a slice), "
-            f"{plan.workers} worker{'s' if plan.workers > 1 else ''} of one thread",
+            f"{plan.workers} worker{'s' if plan.workers > 1 else ''} "
+            + ("by threads of this process" if plan.engine in RUN_BY_THREADS else "of one thread"),
             f"memory   predicted peak {size_text(plan.peak)} of {size_text(plan.limit)} allowed: "
             f"{plan.workers} x {size_text(plan.worker_bytes)} for workers, {size_text(plan.own_bytes)} for this process",
             f"disk     {size_text(disk)} for results slice by slice and outputs together",

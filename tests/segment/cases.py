@@ -29,6 +29,10 @@ AVAILABLE = engines.available()
 MODE = "dense" if {"native", "onnxruntime"} & set(AVAILABLE) else "patch"
 """The mode for tests in which it does not matter: whatever is installed."""
 
+BY_PROCESSES = next((name for name in AVAILABLE if name not in engines.RUN_BY_THREADS and name != "patch"), None)
+"""An engine that is run by processes."""
+
+needs_processes = pytest.mark.skipif(BY_PROCESSES is None, reason="needs onnxruntime or Caffe")
 needs_an_engine = pytest.mark.skipif(not AVAILABLE, reason="needs onnxruntime or Caffe")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pycaffe_tools import engines
 from pycaffe_tools.nets.model import open_model
 from pycaffe_tools.segment.plausibility import sample_grey_values, warnings_of
 from pycaffe_tools.volumes.opening import open_volume
@@ -51,7 +52,7 @@ def test_the_predicted_peak_is_kept(tmp_path, model, raw, engine):
         time.sleep(0.01)
     said = process.communicate()[0]
     predicted = int(said.split("predicted peak ")[1].split("M")[0]) * 10**6
-    assert len(peaks) == 3
+    assert len(peaks) == (1 if engine in engines.RUN_BY_THREADS else 3)
     assert 0.4 * predicted < sum(peaks.values()) <= predicted
 
 

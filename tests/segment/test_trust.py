@@ -54,10 +54,11 @@ def test_after_kill_9_the_same_command_completes_what_is_missing_and_ends_in_the
     assert (tmp_path / "m.tif").read_bytes() == (tmp_path / "n.tif").read_bytes()
 
 
+@segment_cases.needs_processes
 def test_workers_end_when_their_parent_is_killed(tmp_path, model):
     source = write_volume(tmp_path / "raw.tif", grey_values(slices=40, rows=64, columns=64))
-    parent = start_cli(source, "-o", tmp_path / "p.tif", "--model", model, "--mode", MODE, "--tile", "16x16",
-                       "--workers", 2)
+    parent = start_cli(source, "-o", tmp_path / "p.tif", "--model", model, "--engine", segment_cases.BY_PROCESSES,
+                       "--tile", "16x16", "--workers", 2)
     while parent.poll() is None and not list((tmp_path / "p.tif.parts").glob("0*.npz")):
         time.sleep(0.005)
     children = [int(pid) for task in Path(f"/proc/{parent.pid}/task").iterdir()
@@ -219,6 +220,7 @@ def test_outputs_are_refused_before_the_work_where_they_would_spoil_the_input_or
     assert sorted(path.name for path in slices.iterdir()) == ["0.tif", "1.tif", "2.tif"]
 
 
+@segment_cases.needs_processes
 def test_a_worker_that_is_killed_is_replaced(tmp_path, model, raw, whole, monkeypatch):
     predict, killed = process_module.Worker.predict, []
 
@@ -229,10 +231,12 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path, model, raw, whole, monkey
         return predict(self, grey)
 
     monkeypatch.setattr(process_module.Worker, "predict", fragile)
-    assert len(segment(request(raw, tmp_path / "p.tif", model)).completed) == 3
+    options = {"mode": "dense", "engine": segment_cases.BY_PROCESSES}
+    assert len(segment(request(raw, tmp_path / "p.tif", model, **options)).completed) == 3
     assert killed and np.abs(read(tmp_path / "p.tif") - read(whole)).max() < 1e-5
 
 
+@segment_cases.needs_processes
 def test_workers_that_keep_dying_end_in_a_sentence_and_not_in_waiting(tmp_path, model, raw, monkeypatch):
     predict = process_module.Worker.predict
 
@@ -242,7 +246,7 @@ def test_workers_that_keep_dying_end_in_a_sentence_and_not_in_waiting(tmp_path, 
 
     monkeypatch.setattr(process_module.Worker, "predict", fragile)
     with pytest.raises(UserError, match="signal 9.*memory"):
-        segment(request(raw, tmp_path / "p.tif", model))
+        segment(request(raw, tmp_path / "p.tif", model, mode="dense", engine=segment_cases.BY_PROCESSES))
     assert not list(tmp_path.iterdir())
 
 

@@ -69,6 +69,7 @@ _MESSAGES = {
                         "kernel_h 5 uint32, kernel_w 6 uint32, stride_h 7 uint32, stride_w 8 uint32, pad_h 9 uint32=0, "
                         "pad_w 10 uint32=0, engine 11 <Engine>=DEFAULT, global_pooling 12 bool, "
                         "round_mode 13 <RoundMode>=CEIL",
+    "PowerParameter": "power 1 float=1, scale 2 float=1, shift 3 float=0",
     "PReLUParameter": "filler 1 FillerParameter, channel_shared 2 bool",
     "ReLUParameter": "negative_slope 1 float=0, engine 2 <Engine>=DEFAULT",
     "BatchNormParameter": "use_global_stats 1 bool, moving_average_fraction 2 float=0.999, eps 3 float=1e-05",
@@ -84,7 +85,8 @@ _MESSAGES = {
                       "convolution_param 106 ConvolutionParameter, dropout_param 108 DropoutParameter, "
                       "dummy_data_param 109 DummyDataParameter, eltwise_param 110 EltwiseParameter, "
                       "hdf5_data_param 112 HDF5DataParameter, inner_product_param 117 InnerProductParameter, "
-                      "lrn_param 118 LRNParameter, pooling_param 121 PoolingParameter, relu_param 123 ReLUParameter, "
+                      "lrn_param 118 LRNParameter, pooling_param 121 PoolingParameter, "
+                      "power_param 122 PowerParameter, relu_param 123 ReLUParameter, "
                       "softmax_param 125 SoftmaxParameter, slice_param 126 SliceParameter, "
                       "prelu_param 131 PReLUParameter, reshape_param 133 ReshapeParameter, "
                       "flatten_param 135 FlattenParameter, batch_norm_param 139 BatchNormParameter, "

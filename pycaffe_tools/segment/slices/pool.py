@@ -1,8 +1,9 @@
-"""Processes that run a network on tiles, one thread each.
+"""Workers that run a network on tiles.
 
-Several processes and not threads: Caffe's im2col and pooling run on one core,
+For most engines they are processes of one thread: Caffe's im2col and pooling run on one core,
 and what goes wrong in Caffe (a failed check, too little memory) ends the whole
 process without a word to Python.  The parent notices, says so, and goes on.
+The native engine is run by threads of this process.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Callable, List
 
+from ... import engines
 from ...base.errors import UserError
-from ...engines.process import Settings, Worker, WorkerDied
+from ...engines.process import AnyWorker, Settings, SharedWorker, Worker, WorkerDied
 
 if TYPE_CHECKING:
     from .slice_queue import SliceQueue
@@ -21,7 +23,7 @@ DEATHS_IN_A_ROW = 3
 
 
 def run_workers(queue: SliceQueue, settings: Settings, count: int, report: Callable[[int], None]) -> None:
-    """Work through a queue with ``count`` processes, each led by a thread of this one.
+    """Work through a queue with ``count`` workers, each led by a thread of this process.
 
     ``report`` is called with the number of tiles that are done.
 
@@ -30,11 +32,12 @@ def run_workers(queue: SliceQueue, settings: Settings, count: int, report: Calla
     UserError : workers cannot run this network, or die one after the other; or the disk is full.
     """
     done = [0]
-    living: List[Worker] = []
+    living: List[AnyWorker] = []
     lock = threading.Lock()
+    shared = SharedWorker(settings) if settings.engine in engines.RUN_BY_THREADS else None
 
-    def start() -> Worker:
-        worker = Worker(settings)
+    def start() -> AnyWorker:
+        worker = shared or Worker(settings)
         with lock:
             living.append(worker)
         return worker
