@@ -86,6 +86,13 @@ class Fields:
             raise self._wrong(self._path + name, value, "a list" if length is None else f"a list of {length}")
         return value
 
+    def wholes(self, name: str) -> List[int]:
+        """A list of whole numbers from 0 on."""
+        values = self.list(name)
+        if not all(type(value) is int and value >= 0 for value in values):
+            raise self._wrong(self._path + name, values, "a list of whole numbers from 0 on")
+        return values
+
     def objects(self, name: str) -> List[Fields]:
         """A list of objects."""
         return [Fields(value, self.where, f"{self._path}{name}[{number}].")

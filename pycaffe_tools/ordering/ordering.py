@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..base.errors import UserError
-from ..base.files import PathLike, read_json, write_json
+from ..base.fields import Fields, read_fields
+from ..base.files import PathLike, write_json
 from ..base.progress import Progress
 from ..nets.netgraph import NetGraph
 from ..nets.running.runtime import Weights
@@ -103,15 +104,34 @@ def read_ordering(path: PathLike) -> Ordering:
     ------
     UserError : missing, or not an ordering file.
     """
-    content = read_json(path)
-    try:
-        if content.pop("format") != FORMAT:
-            raise KeyError("format")
-        content["steps"] = [Step(**step) for step in content["steps"]]
-        return Ordering(**content)
-    except (KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: is not an ordering file of this version; "
-                        f"make it with python -m pycaffe_tools.ordering") from None
+    fields = read_fields(path)
+    if fields.whole("format") != FORMAT:
+        raise UserError(f"{path}: is not an ordering file of this version; make it with python -m pycaffe_tools.ordering")
+    below = fields.fields("removed_below")
+    features = fields.whole("features", 1)
+    return Ordering(
+        fields.text("layer"), fields.one_of("criterion", CRITERIA), features, fields.wholes("rows"),
+        fields.whole("batches", 1), fields.whole("batch_size", 1), fields.whole("seed"),
+        {layer: below.wholes(layer) for layer in below.names}, fields.text("weights_sha256"), fields.text("key"),
+        fields.number("loss_before"), read_steps(fields.objects("steps"), features))
+
+
+def read_steps(steps: Sequence[Fields], features: int) -> List[Step]:
+    """The steps of an ordering of so many features, each of which goes once at most.
+
+    Raises
+    ------
+    UserError : a field that cannot be.
+    """
+    found: List[Step] = []
+    for step in steps:
+        feature = step.whole("feature")
+        if feature >= features or feature in {before.feature for before in found}:
+            raise UserError(f"{step.where}: discards feature {feature} of {features}" + (" twice" if feature < features else "")
+                            + "; restore the file or make it again")
+        found.append(Step(feature, step.number("loss"), step.whole("runner_up") if step.has("runner_up") else None,
+                          step.number("margin") if step.has("margin") else None))
+    return found
 
 
 def prunable_layers(graph: NetGraph) -> List[str]:

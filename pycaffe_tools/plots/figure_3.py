@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence
 
 from ..base.errors import UserError
-from ..base.files import PathLike, atomic_file, read_json
-from ..ordering.ordering import read_ordering
+from ..base.fields import read_fields
+from ..base.files import PathLike, atomic_file
+from ..ordering.ordering import read_ordering, read_steps
 from .panels import COLOURS, new_figure, save_figure
 
 
@@ -30,9 +31,9 @@ def read_curves(net: str, source: PathLike) -> List[Curve]:
     """
     source = Path(source)
     if (source / "pruning.json").is_file():
-        orderings = read_json(source / "pruning.json")["layers"]
-        return [Curve(net, entry["layer"], [entry["loss_before"]] + [step["loss"] for step in entry["steps"]])
-                for entry in orderings]
+        layers = read_fields(source / "pruning.json").objects("layers")
+        return [Curve(net, layer.text("layer"), [layer.number("loss_before")] + [
+            step.loss for step in read_steps(layer.objects("steps"), layer.whole("features", 1))]) for layer in layers]
     files = [source] if source.is_file() else sorted(source.glob("*.json"))
     orderings = [read_ordering(file) for file in files]
     if not orderings:

@@ -8,7 +8,7 @@ from typing import Optional
 import click
 
 from ..base.command import OPTIONS, SEED, FiniteRange, run
-from ..base.files import read_json
+from ..base.fields import read_fields
 from ..base.ranges import parse_size
 from ..nets.model import Model, open_model
 from ..ordering.counts import parse_counts
@@ -61,7 +61,7 @@ def cli(network: Optional[str], source: Path, data: Path, out: Path, counts: Opt
 
 
 def _report(before: Model, after: Model) -> None:
-    reason = read_json(after.directory / PRUNING)["reason"]
+    reason = read_fields(after.directory / PRUNING).get("reason")
     parameters = [model.net().parameter_count() for model in (before, after)]
     click.echo(f"{after.directory}: {reason}; "
                + ", ".join(f"{layer} {before.counts[layer]} -> {count}" for layer, count in after.counts.items()))

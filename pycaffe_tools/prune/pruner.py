@@ -55,11 +55,12 @@ class Pruner:
         check_all_weights(self.net, self.weights, str(source.weights))
         train_val = source.directory / "train_val.prototxt"
         self.training_net: Optional[Any] = read_prototxt(train_val) if train_val.is_file() else None
-        if self.training_net is not None:
-            with naming(train_val):     # tried now, so that a damaged one is known before the work
-                slim_training_net(remove_features(self.net, self.weights, {}), self.training_net)
         self.layers = prunable_layers(self.net)
         self.features = {name: self.net.layer(name).num_output for name in self.layers}
+        if self.training_net is not None:
+            with naming(train_val):     # tried now, so that a damaged one is known before the work
+                fewer = {name: list(range(max(count - 1, 1))) for name, count in self.features.items()}
+                slim_training_net(remove_features(self.net, self.weights, fewer), self.training_net)
         self._options = replace(options, cache=options.cache or source.directory / "orderings")
 
     def order(self, layer: str, removed_below: Mapping[str, Sequence[int]],
