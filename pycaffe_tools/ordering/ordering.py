@@ -105,7 +105,7 @@ def read_ordering(path: PathLike) -> Ordering:
     UserError : missing, or not an ordering file.
     """
     fields = read_fields(path)
-    if fields.whole("format") != FORMAT:
+    if not fields.has("format") or fields.whole("format") != FORMAT:
         raise UserError(f"{path}: is not an ordering file of this version; make it with python -m pycaffe_tools.ordering")
     below = fields.fields("removed_below")
     features = fields.whole("features", 1)

@@ -20,7 +20,7 @@ def png_size(path):
 
 def test_curves_of_a_pruned_model_begin_with_the_loss_before(tmp_path):
     steps = [{"feature": 1, "loss": 0.3}, {"feature": 0, "loss": 0.5}]
-    write_json(tmp_path / "pruning.json", {"layers": [{"layer": "c1", "loss_before": 0.25, "steps": steps}]})
+    write_json(tmp_path / "pruning.json", {"layers": [{"layer": "c1", "features": 4, "loss_before": 0.25, "steps": steps}]})
     assert figure_3.read_curves("N7", tmp_path) == [figure_3.Curve("N7", "c1", [0.25, 0.3, 0.5])]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="neither ordering files nor a pruning.json"):
