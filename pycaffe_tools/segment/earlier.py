@@ -33,7 +33,8 @@ class Earlier(NamedTuple):
         ------
         UserError : its manifest is damaged.
         """
-        tile = self.manifest.get("options", {}).get("tile")
+        options = self.manifest.get("options")
+        tile = options.get("tile") if isinstance(options, dict) else None
         if not (isinstance(tile, list) and len(tile) == 2 and all(isinstance(side, int) and side > 0 for side in tile)):
             raise UserError(f"{self.where}: is damaged, it does not tell the size of the tiles of the earlier run on this "
                             f"output; pass --force to start from scratch")
@@ -89,7 +90,7 @@ def compare(earlier: Optional[Earlier], manifest: Mapping[str, Any], request: Re
     if earlier is None:
         return Standing(False, [])
     refuse_difference(store.folder if earlier.record is None else Path(request.out), earlier.manifest, manifest)
-    before, now = earlier.manifest["input"], manifest["input"]
+    before, now = earlier.manifest["input"], manifest["input"]      # both are there, or they would differ
     touched = any(before.get(name) != now[name] for name in ("bytes", "modified"))
     if earlier.record is None:
         finished = store.finished(slices)

@@ -28,7 +28,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 import numpy as np
 
 from ...base.errors import UserError
-from ...base.files import atomic_file, read_json, write_json
+from ...base.files import atomic_file, read_json_object, write_json
 
 MANIFEST = "manifest.json"
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error, NotImplementedError)
@@ -105,7 +105,7 @@ class SliceStore:
     def manifest(self) -> Optional[Dict[str, Any]]:
         """What an earlier run was asked for; None if there was none, or it has finished no slice."""
         path = self.folder / MANIFEST
-        return read_json(path) if path.exists() and any(self.folder.glob("*.npz")) else None
+        return read_json_object(path) if path.exists() and any(self.folder.glob("*.npz")) else None
 
     def begin(self, manifest: Mapping[str, Any], force: bool = False) -> None:
         """Take the folder for this process, and check or write its manifest.
