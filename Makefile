@@ -39,13 +39,14 @@ ENV    := .caffe/stamp
 TOOLS  := $(PYTHON) -m pycaffe_tools
 # Two threads of OpenBLAS on two cores only get in each other's way at the size of a patch.
 export OPENBLAS_NUM_THREADS ?= 1
+COMMA := ,
 PRUNED_NETS := N1 N2 N3 N4 N5 N6 N7
 
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
 .PHONY: help env synth patches train prune prune-all retrain segment demo test test-slow test-nocaffe lint docs networks \
-        bench-pruning bench-segment clean reproduce report reproduce-data reproduce-train reproduce-prune \
+        bench-pruning bench-segment bench-train clean reproduce report reproduce-data reproduce-train reproduce-prune \
         reproduce-retrain reproduce-segment fuzz
 
 help:  ## this list
@@ -137,8 +138,11 @@ networks: | $(ENV)  ## write prototxt/ and solvers/ from Table 1
 bench-pruning: | $(ENV)  ## the fast ordering against a forward pass per candidate
 	$(TOOLS).bench_pruning $(BENCH_OPTIONS)
 
-bench-segment: | $(ENV)  ## dense segmentation against patch by patch
-	$(TOOLS).bench_segment $(BENCH_OPTIONS)
+bench-segment: | $(ENV)  ## dense segmentation against patch by patch (ENGINE=cuda: on a GPU)
+	$(TOOLS).bench_segment $(if $(ENGINE),--ways patch$(COMMA)$(ENGINE)) $(BENCH_OPTIONS)
+
+bench-train: | $(ENV)  ## training with each kind of kernel of Caffe's BLAS
+	$(TOOLS).bench_train $(BENCH_OPTIONS)
 
 reproduce: reproduce-segment report  ## the paper's tables and figures on DATASET, from the stacks in EM, into results/
 

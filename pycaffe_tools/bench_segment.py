@@ -32,6 +32,7 @@ import click
 import numpy as np
 
 from . import engines
+from .base.blas import CORE_TYPE, best_core_type, blas_environment
 from .base.command import OPTIONS, FiniteRange, run
 from .base.errors import UserError
 from .base.files import write_json
@@ -45,6 +46,8 @@ from .nets.running.runtime import random_weights
 from .segment.slices.tiles import even_tile, grid
 
 WAYS = ("patch", "caffe", "onnxruntime", "native", "inexact")
+CUDA = "cuda"
+"""A further way: the exact dense net in ONNX Runtime on a GPU, by one process."""
 _ROUNDS = 3
 _SAMPLE = (8, 64)
 """Patches of one call of the patch engine."""
@@ -94,7 +97,8 @@ def bench(name: str, ways: Sequence[str], seconds: float, workers: int) -> List[
     """
     graph = graph_of(name)
     tiles = {way: _tile(way, graph) for way in ways}
-    crews = {way: [_Process(name, way, tiles[way]) for _ in range(workers)] for way in ways}
+    sizes = {way: 1 if way == CUDA else workers for way in ways}
+    crews = {way: [_Process(name, way, tiles[way]) for _ in range(sizes[way])] for way in ways}
     crews["sgemm"] = [_Process(name, "sgemm", (0, 0)) for _ in range(workers)]
     turns: Dict[str, List[_Turn]] = {way: [] for way in crews}
     compared = {}
@@ -120,7 +124,9 @@ def bench(name: str, ways: Sequence[str], seconds: float, workers: int) -> List[
         work = (graph.multiply_accumulates() if way == "patch"
                 else make_plan(graph, exact=way != "inexact").multiply_accumulates())
         arithmetic = 2 * work * SLICE_SHAPE[0] * SLICE_SHAPE[1] / operations_per_second / workers
-        elapsed, processor = calls * one.seconds / workers, calls * one.processor_seconds / workers
+        elapsed = calls * one.seconds / sizes[way]
+        # Of a GPU, what its own clock would say is not known here.
+        processor = elapsed if way == CUDA else calls * one.processor_seconds / workers
         rows.append(Row(name, way, tiles[way], elapsed, processor, SLICE_SHAPE[0] * SLICE_SHAPE[1] / elapsed, None,
                         arithmetic / processor, peaks[way],
                         float(np.abs(compared[way] - compared["patch"]).max()) if "patch" in ways else None))
@@ -131,7 +137,7 @@ def bench(name: str, ways: Sequence[str], seconds: float, workers: int) -> List[
 def _tile(way: str, graph: NetGraph) -> Tuple[int, int]:
     if way == "patch":
         return _SAMPLE
-    engine = "onnxruntime" if way == "inexact" else way
+    engine = "onnxruntime" if way in ("inexact", CUDA) else way
     return even_tile(engines.best_tile(engine, graph, engines.USEFUL_BYTES), SLICE_SHAPE)
 
 
@@ -147,7 +153,10 @@ class _Process:
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
         # BLAS reads its number of threads when it is loaded, so it must stand in the environment before.
-        os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+        os.environ.update(blas_environment())
+        best = best_core_type() if way == "sgemm" else None
+        if best:        # the measure of all ways is the best kernel there is, whatever is set
+            os.environ[CORE_TYPE] = best
         self._process = context.Process(target=_serve, args=(other, name, way, tile), daemon=True)
         self._process.start()
         other.close()
@@ -208,10 +217,12 @@ def _serve(connection: Connection, name: str, way: str, tile: Tuple[int, int]) -
 
 
 def _engine(way: str, graph: NetGraph, weights: Any, tile: Tuple[int, int]) -> engine_module.Engine:
-    if way != "inexact":
+    if way not in ("inexact", CUDA):
         return engines.create(way, graph, weights, tile)
-    from .engines.dense_onnx import OnnxEngine
-    return OnnxEngine(graph, weights, tile, 1, make_plan(graph, exact=False))
+    from .engines import dense_onnx
+    if way == CUDA:
+        return dense_onnx.OnnxEngine(graph, weights, tile, 1, provider=dense_onnx.CUDA)
+    return dense_onnx.OnnxEngine(graph, weights, tile, 1, make_plan(graph, exact=False))
 
 
 def _timed(call: Any, seconds: float) -> _Turn:
@@ -235,9 +246,31 @@ def table(rows: Sequence[Row]) -> List[str]:
     return lines
 
 
+def _check_gpu() -> None:
+    """Say which GPU is timed, before processes are started for it.
+
+    Raises
+    ------
+    UserError : there is none that ONNX Runtime can use.
+    """
+    import subprocess
+
+    import onnxruntime
+
+    from .engines.dense_onnx import CUDA as provider
+    if provider not in onnxruntime.get_available_providers():
+        raise UserError(f"--ways {CUDA}: this ONNX Runtime {onnxruntime.__version__} has no {provider}; install onnxruntime-gpu on "
+                        f"a machine with an NVIDIA GPU")
+    try:
+        found = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
+        click.echo(f"GPU: {found.stdout.strip() or 'unknown'}")
+    except OSError:
+        click.echo("GPU: unknown, since there is no nvidia-smi")
+
+
 @click.command(context_settings=OPTIONS)
 @click.argument("nets", nargs=-1, type=click.Choice(NAMES))
-@click.option("--ways", default=",".join(WAYS), help="What to compare, of " + ", ".join(WAYS) + ".")
+@click.option("--ways", default=",".join(WAYS), help="What to compare, of " + ", ".join(WAYS) + " and cuda.")
 @click.option("--seconds", default=9.0, type=FiniteRange(0.1), help="For each net and way, besides getting ready.")
 @click.option("--workers", type=click.IntRange(1), help="Processes, one thread each. [default: the cores]")
 @click.option("--out", type=click.Path(dir_okay=False), help="Also write the figures as JSON.")
@@ -251,15 +284,17 @@ def cli(nets: Tuple[str, ...], ways: str, seconds: float, workers: Optional[int]
     nothing else ran. "~" marks what is extrapolated from a sample of patches.
     """
     chosen = [way.strip() for way in ways.split(",")]
-    unknown = sorted(set(chosen) - set(WAYS))
+    unknown = sorted(set(chosen) - {*WAYS, CUDA})
     if unknown:
-        raise UserError(f"--ways {ways}: {unknown[0]!r} is unknown; choose of {', '.join(WAYS)}")
+        raise UserError(f"--ways {ways}: {unknown[0]!r} is unknown; choose of {', '.join(WAYS)} and {CUDA}")
     installed = engines.available()
-    needed = {way: "onnxruntime" if way == "inexact" else way for way in chosen}
+    needed = {way: "onnxruntime" if way in ("inexact", CUDA) else way for way in chosen}
     for way in [way for way in chosen if needed[way] not in installed]:
         what = {"onnxruntime": "onnxruntime is not installed", "native": "its libraries are not built"}
         click.echo(f"{way}: left out, {what.get(needed[way], 'Caffe is not installed')} here")
     chosen = [way for way in chosen if needed[way] in installed]
+    if CUDA in chosen:
+        _check_gpu()
     count = workers or cores()
     click.echo(f"one slice of {SLICE_SHAPE[1]} x {SLICE_SHAPE[0]}, {count} processes of one thread; ~ is extrapolated "
                f"from a sample of patches")

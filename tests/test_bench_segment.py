@@ -34,3 +34,12 @@ def test_every_installed_way_gives_a_row_of_figures(tmp_path, capsys):
 def test_unknown_ways_are_refused(capsys):
     assert main(cli, "bench_segment", ["N7", "--ways", "patch,quick"]) == 1
     assert "'quick' is unknown" in capsys.readouterr().err
+
+
+@pytest.mark.skipif("onnxruntime" not in INSTALLED, reason="needs onnxruntime")
+def test_a_gpu_that_is_not_there_is_told_before_anything_is_timed(capsys):
+    import onnxruntime
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has the provider")
+    assert main(cli, "bench_segment", ["N7", "--ways", "patch,cuda"]) == 1
+    assert "has no CUDAExecutionProvider; install onnxruntime-gpu" in capsys.readouterr().err

@@ -6,6 +6,7 @@ from typing import Any, Dict, Optional
 
 import numpy as np
 
+from ..base.errors import UserError
 from ..base.ranges import Pair
 from ..dense_plan.kernels import kernels
 from ..dense_plan.onnx_printer import BLOCK, dense_model
@@ -14,6 +15,8 @@ from ..dense_plan.steps import Combine, DensePlan, sources
 from ..nets.netgraph import NetGraph
 from ..nets.running.runtime import Weights, check_weights
 from .engine import Engine
+
+PROCESSOR, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 # Beyond 256 the halo shrinks, but so does the part of the maps that stays in the processor's cache.
 TILE_SIDES = (256, 224, 192, 160, 128, 112, 96, 80, 64, 48, 32, 16)
@@ -27,12 +30,13 @@ _BUFFER_FACTOR = 1.7
 class OnnxEngine(Engine):
     """One session for tiles of one size; smaller ones are filled up.
 
-    ``plan`` is the net's exact dense plan unless another is given.
+    ``plan`` is the net's exact dense plan unless another is given; ``provider`` is what ONNX Runtime computes on.
     """
 
     name = "onnxruntime"
 
-    def __init__(self, graph: NetGraph, weights: Weights, tile: Pair, threads: int, plan: Optional[DensePlan] = None):
+    def __init__(self, graph: NetGraph, weights: Weights, tile: Pair, threads: int, plan: Optional[DensePlan] = None,
+                 provider: str = PROCESSOR):
         super().__init__(graph, tile)
         check_weights(graph, weights)
         plan = plan or make_plan(graph)
@@ -40,7 +44,7 @@ class OnnxEngine(Engine):
         # convolutions before them (a tenth of the time for N, a quarter for N7).
         self._shape = tuple(side + reach for side, reach in zip(self.tile, plan.input.reach))
         self._session = make_session(dense_model(plan, kernels(graph, weights), graph.name), threads,
-                                     {"rows": self._shape[0], "columns": self._shape[1]})
+                                     {"rows": self._shape[0], "columns": self._shape[1]}, provider)
 
     def predict(self, grey: np.ndarray) -> np.ndarray:
         filled = np.zeros((1, 1) + self._shape, np.float32)
@@ -50,14 +54,19 @@ class OnnxEngine(Engine):
         return result[:grey.shape[0] - before - after, :grey.shape[1] - before - after]
 
 
-def make_session(model: Any, threads: int, sizes: Dict[str, int]) -> Any:
-    """A session on the processor.
+def make_session(model: Any, threads: int, sizes: Dict[str, int], provider: str = PROCESSOR) -> Any:
+    """A session, on the processor unless another provider is named.
 
     Parameters
     ----------
     model : ModelProto.
     threads : of this session; with 1, none but the caller's.
     sizes : lengths of the axes that the model leaves free, by name.
+    provider : ``CPUExecutionProvider``, or ``CUDAExecutionProvider`` where this ONNX Runtime has it.
+
+    Raises
+    ------
+    UserError : the provider is not there, or finds no device.
     """
     import onnxruntime
     options = onnxruntime.SessionOptions()
@@ -69,8 +78,13 @@ def make_session(model: Any, threads: int, sizes: Dict[str, int]) -> Any:
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     for name, size in sizes.items():
         options.add_free_dimension_override_by_name(name, size)
-    return onnxruntime.InferenceSession(model.SerializeToString(), options,
-                                        providers=["CPUExecutionProvider"])
+    if provider not in onnxruntime.get_available_providers():
+        raise UserError(f"{provider}: this ONNX Runtime {onnxruntime.__version__} has none; install onnxruntime-gpu on a machine "
+                        f"with an NVIDIA GPU")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[provider])
+    if provider not in session.get_providers():     # it falls back to the processor without a word
+        raise UserError(f"{provider}: finds no device that it can use; check the driver with nvidia-smi")
+    return session
 
 
 def create(graph: NetGraph, weights: Weights, tile: Pair, threads: int) -> OnnxEngine:

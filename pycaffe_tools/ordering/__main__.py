@@ -9,10 +9,11 @@ from typing import Dict, List, Optional, Union
 import click
 
 from ..base.command import OPTIONS, SEED, FiniteRange, run
-from ..base.errors import UserError
+from ..base.errors import UserError, naming
 from ..base.files import PathLike, read_json, refuse_existing
 from ..base.ranges import parse_size
 from ..engines import NAMES as ENGINES
+from ..oracle.oracle import without_features
 from .cost.names import COSTS, cost_model
 from .counts import parse_counts
 from .global_order import GlobalOrdering, Stop, order_globally
@@ -91,6 +92,8 @@ def cli(model_dir: str, data_dir: str, layer: Optional[str], all_layers: bool, b
         raise click.UsageError("--time-model and --engine belong to --cost time")
     model = open_model(model_dir)
     graph, weights, removed = model.net(), model.load_weights(), read_below(below)
+    with naming(below or model_dir):
+        without_features(weights, removed)      # refuses what the net does not have
     layers = [layer] if layer is not None else prunable_layers(graph)
     folder = Path(cache or Path(model_dir) / "orderings")
     options = OrderingOptions(criterion, plain, workers, parse_size(max_memory), folder)

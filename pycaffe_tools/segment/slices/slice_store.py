@@ -124,8 +124,8 @@ class SliceStore:
                             f"wait for it, or choose another output") from None
         for left in self.folder.glob(".*.partial-*"):       # of a killed process; nobody else works here
             left.unlink()
-        before = self.manifest
-        if before is not None and not force:
+        before = None if force else self.manifest
+        if before is not None:
             refuse_difference(self.folder, before, manifest)
         else:
             # Results without a manifest are what a process that was killed while it cleared up has left.
