@@ -63,6 +63,20 @@ def test_a_result_that_was_cut_off_does_not_count(tmp_path):
         assert store.finished([0]) == []
 
 
+def test_a_result_whose_header_is_damaged_does_not_count(tmp_path):
+    with SliceStore(tmp_path / "p") as store:
+        store.begin(MANIFEST)
+        store.save(0, result(0.5))
+        file = next(store.folder.glob("*.npz"))
+        whole = file.read_bytes()
+        for at in (whole.rindex(b"{'descr'"), whole.rindex(b"}")):       # of the last array, the first that is asked for
+            for change in (b"(", b" ", b"'", b"\0", b"\xff"):
+                file.write_bytes(whole[:at] + change + whole[at + 1:])
+                assert store.finished([0]) == [], (at, change)
+        file.write_bytes(whole)
+        assert store.finished([0]) == [0]
+
+
 def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path):
     folder = tmp_path / "p"
     folder.mkdir()

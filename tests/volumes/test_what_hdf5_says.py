@@ -61,6 +61,28 @@ def test_scales_of_netcdf_name_the_dimensions_and_are_no_images(path):
     assert pixel_size_of(path) == (50, 4, 4)
 
 
+@pytest.mark.parametrize("name, value", [
+    ("DIMENSION_LABELS", 7), ("DIMENSION_LABELS", "x"), ("DIMENSION_LABELS", np.zeros(3)), ("DIMENSION_LABELS", ["x", "y"]),
+    ("DIMENSION_LABELS", np.array([b"\xff\xfe", b"", b""])), ("DIMENSION_LABELS", h5py.Empty("f")),
+    ("DIMENSION_LIST", 7), ("DIMENSION_LIST", "scales"), ("DIMENSION_LIST", np.zeros((3, 2))),
+    ("DIMENSION_LIST", ["a", "b", "c"]), ("REFERENCE_LIST", 7)])
+def test_malformed_labels_and_scales_say_nothing(path, name, value):
+    """The HDF5 library's own functions for them end the process."""
+    write(path, stack(), **{name: value})
+    np.testing.assert_array_equal(slices_of(path), stack())
+    assert pixel_size_of(path) == UNKNOWN
+
+
+def test_a_scale_that_is_gone_says_nothing(path):
+    with h5py.File(path, "w") as handle:
+        data = handle.create_dataset("raw", data=stack())
+        scale = handle.create_dataset("z", data=np.arange(len(stack())) * 50.0)
+        scale.make_scale("z")
+        data.dims[0].attach_scale(scale)
+        del handle["z"]
+    np.testing.assert_array_equal(slices_of(path), stack())
+
+
 def test_labels_that_contradict_each_other_are_refused(path):
     write(path, stack().T, "xyz", axistags=json.dumps({"axes": [{"key": key} for key in "zyx"]}))
     with pytest.raises(UserError, match="XYZ by its dimension labels; say which is right with --axes"):

@@ -21,7 +21,6 @@ import hashlib
 import os
 import shutil
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -31,9 +30,6 @@ from ...base.errors import UserError
 from ...base.files import atomic_file, read_json_object, write_json
 
 MANIFEST = "manifest.json"
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-"""What numpy and zipfile raise for a file that is not whole."""
-
 NOT_COMPARED = ("input.path", "input.bytes", "input.modified", "made_with")
 """Fields that may differ between two runs of one segmentation: the input may be moved or touched, since the
 grey values of finished slices are compared themselves."""
@@ -171,7 +167,7 @@ class SliceStore:
             with np.load(self._path(z), allow_pickle=False) as file:
                 return SliceResult(file["probability"], file["mask"] if "mask" in file.files else None,
                                    str(file["grey_sha256"]))
-        except _DAMAGE as error:
+        except Exception as error:      # numpy reads a header as Python's source, so a damaged one raises anything
             raise DamagedSlice(z, self._path(z)) from error
 
     def forget(self, z: int) -> None:
@@ -188,7 +184,7 @@ class SliceStore:
             # A zip file's directory stands at its end, so a file that was cut off is noticed here.
             with np.load(self._path(z), allow_pickle=False) as file:
                 return str(file["grey_sha256"])
-        except _DAMAGE:
+        except Exception:               # see `load`
             return None
 
     def check_grey_values(self, slices: Sequence[int], read: Callable[[int], np.ndarray], where: str) -> None:

@@ -14,6 +14,7 @@ from ..axes import Layout, brief, listing
 from ..microscopes import emd
 from ..pixel_size import PixelSize
 from ..volume import Stored
+from . import scales
 from .bigdataviewer import is_cells, setup_pixel_size
 
 _CHUNK_CACHE_BYTES = 128 << 20
@@ -112,13 +113,7 @@ def full_resolution(images: Mapping[str, Tuple[int, ...]]) -> List[str]:
 
 def _declared(path: str, data: Any) -> Optional[str]:
     own = emd.axes_of(data)
-    return own if own is not None else declared_axes(path, data.ndim, data.attrs, _labels(data))
-
-
-def _labels(data: Any) -> List[str]:
-    """Dimension labels; where there are none, the names of the scales that are attached, as netCDF has it."""
-    return [dimension.label or (str(dimension[0].name).rsplit("/", 1)[-1] if len(dimension) else "")
-            for dimension in data.dims]
+    return own if own is not None else declared_axes(path, data.ndim, data.attrs, scales.labels(data))
 
 
 def _pixel_size(file: Path, data: Any, axes: str) -> PixelSize:
@@ -140,10 +135,10 @@ def _pixel_size(file: Path, data: Any, axes: str) -> PixelSize:
 def _of_scales(data: Any, axes: str) -> PixelSize:
     """From attached scales with units: coordinates along each axis, evenly spaced."""
     sizes = {}
-    for letter, dimension in zip(axes, data.dims):
-        if len(dimension) and dimension[0].ndim == 1 and len(dimension[0]) > 1:
-            units = dimension[0].attrs.get("units")
-            sizes[letter] = emd.spacing(dimension[0][()], units)
+    for number, letter in enumerate(axes):
+        scale = scales.scale_of(data, number)
+        if scale is not None and scale.ndim == 1 and len(scale) > 1:
+            sizes[letter] = emd.spacing(scale[()], scale.attrs.get("units"))
     return PixelSize(*(sizes.get(letter) for letter in "ZYX"))
 
 
