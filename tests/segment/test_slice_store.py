@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pycaffe_tools.base.errors import UserError
-from pycaffe_tools.segment.slices.slice_store import SliceResult, SliceStore, differences, pixel_hash
+from pycaffe_tools.segment.slices.slice_store import DamagedSlice, SliceResult, SliceStore, differences, pixel_hash
 
 MANIFEST = {"input": {"path": "/a.tif", "shape": [2, 3, 4], "bytes": 24}, "options": {"tile": [3, 4], "crop": None}}
 
@@ -63,18 +63,18 @@ def test_a_result_that_was_cut_off_does_not_count(tmp_path):
         assert store.finished([0]) == []
 
 
-def test_a_result_whose_header_is_damaged_does_not_count(tmp_path):
+def test_a_result_whose_header_is_damaged_is_known_as_damaged(tmp_path):
     with SliceStore(tmp_path / "p") as store:
         store.begin(MANIFEST)
-        store.save(0, result(0.5))
+        store.save(0, SliceResult(np.zeros((99, 99), np.float32), None, pixel_hash(np.zeros(1))))
         file = next(store.folder.glob("*.npz"))
         whole = file.read_bytes()
-        for at in (whole.rindex(b"{'descr'"), whole.rindex(b"}")):       # of the last array, the first that is asked for
-            for change in (b"(", b" ", b"'", b"\0", b"\xff"):
-                file.write_bytes(whole[:at] + change + whole[at + 1:])
-                assert store.finished([0]) == [], (at, change)
-        file.write_bytes(whole)
-        assert store.finished([0]) == [0]
+        # Of a large array numpy reads the header before the archive's checksum can be compared.
+        for change in (b"(", b" ", b"\0", b"\xff"):
+            at = whole.index(b"}")
+            file.write_bytes(whole[:at] + change + whole[at + 1:])
+            with pytest.raises(DamagedSlice):
+                store.load(0)
 
 
 def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path):
