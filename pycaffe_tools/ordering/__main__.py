@@ -21,7 +21,7 @@ from .ordering import CRITERIA, Ordering, OrderingOptions, order_layer, prunable
 from .sample import draw_sample
 
 
-def read_below(path: Optional[PathLike]) -> Dict[str, List[int]]:
+def read_removed(path: Optional[PathLike]) -> Dict[str, List[int]]:
     """Removed features by layer, from a JSON file such as ``{"c1": [3, 17]}`` or from an ordering file's folder.
 
     Raises
@@ -44,7 +44,8 @@ def read_below(path: Optional[PathLike]) -> Dict[str, List[int]]:
 @click.option("--layer", help="Layer whose features are ordered.")
 @click.option("--all-layers", is_flag=True, help="Order every layer but the last; -o is a folder then.")
 @click.option("--global", "all_at_once", is_flag=True, help="Order the features of all layers together.")
-@click.option("--below", type=click.Path(), help='JSON file of features removed in lower layers: {"c1": [3, 17]}.')
+@click.option("--removed", "--below", "removed_file", type=click.Path(),
+              help='JSON file of features removed in other layers: {"c1": [3, 17]}.')
 @click.option("--batches", type=click.IntRange(1), default=20, help="Number of mini-batches.")
 @click.option("--batch-size", type=click.IntRange(1), default=128, help="Patches in a mini-batch.")
 @click.option("--seed", type=SEED, default=0, help="Seed of the draw of mini-batches (and of the criterion random).")
@@ -64,7 +65,7 @@ def read_below(path: Optional[PathLike]) -> Dict[str, List[int]]:
 @click.option("--cache", type=click.Path(), help="Folder of the logs; MODEL_DIR/orderings by default.")
 @click.option("-o", "--output", required=True, type=click.Path(), help="Ordering file (folder with --all-layers).")
 @click.option("--force", is_flag=True, help="Replace an existing ordering file.")
-def cli(model_dir: str, data_dir: str, layer: Optional[str], all_layers: bool, below: Optional[str], all_at_once: bool,
+def cli(model_dir: str, data_dir: str, layer: Optional[str], all_layers: bool, removed_file: Optional[str], all_at_once: bool,
         batches: int, batch_size: int, seed: int, criterion: str, plain: bool, stop_after: Optional[int], cost: Optional[str],
         time_model: Optional[str], engine: Optional[str], down_to: Optional[str], target_cost: Optional[float],
         max_memory: str, workers: int, cache: Optional[str], output: str, force: bool) -> None:
@@ -76,7 +77,7 @@ def cli(model_dir: str, data_dir: str, layer: Optional[str], all_layers: bool, b
     python -m pycaffe_tools.ordering runs/N --data data/epfl --global --cost time -o runs/N/global.json
 
     With --all-layers each layer is ordered with nothing removed below it, which is the curve of network N in
-    Figure 3; with --below the features given there are removed in the layers below the one that is ordered.
+    Figure 3; with --removed the features given there are removed in the other layers.
     With --global, at each step the feature of any layer goes whose removal costs least loss for what it saves.
     A command that was interrupted goes on where it was when it is given again.
     """
@@ -84,15 +85,15 @@ def cli(model_dir: str, data_dir: str, layer: Optional[str], all_layers: bool, b
     from ..patches.database import open_database
     if [bool(layer), all_layers, all_at_once].count(True) != 1:
         raise click.UsageError("give either --layer NAME, --all-layers or --global")
-    if all_at_once and (below is not None or criterion != "loss"):
-        raise click.UsageError("--global orders all layers by the loss: --below and --criterion have no meaning for it")
+    if all_at_once and (removed_file is not None or criterion != "loss"):
+        raise click.UsageError("--global orders all layers by the loss: --removed and --criterion have no meaning for it")
     if not all_at_once and any(value is not None for value in (cost, time_model, engine, down_to, target_cost)):
         raise click.UsageError("--cost, --time-model, --engine, --down-to and --target-cost belong to --global")
     if cost not in (None, "time") and (time_model or engine):
         raise click.UsageError("--time-model and --engine belong to --cost time")
     model = open_model(model_dir)
-    graph, weights, removed = model.net(), model.load_weights(), read_below(below)
-    with naming(below or model_dir):
+    graph, weights, removed = model.net(), model.load_weights(), read_removed(removed_file)
+    with naming(removed_file or model_dir):
         without_features(weights, removed)      # refuses what the net does not have
     layers = [layer] if layer is not None else prunable_layers(graph)
     folder = Path(cache or Path(model_dir) / "orderings")
@@ -114,7 +115,7 @@ def cli(model_dir: str, data_dir: str, layer: Optional[str], all_layers: bool, b
         lower = prunable_layers(graph)[:prunable_layers(graph).index(name)] if all_layers else list(removed)
         ordering = order_layer(
             graph, weights, name, sample, options, stop_after=stop_after,
-            removed_below={key: removed[key] for key in removed if key in lower})
+            removed_elsewhere={key: removed[key] for key in removed if key in lower})
         _keep_or_write(ordering, files[name], force)
         click.echo(f"{files[name]}: {len(ordering.steps)} of {ordering.features} features of {name}, "
                    f"loss {ordering.loss_before:.5f} before")

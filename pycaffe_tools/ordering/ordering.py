@@ -70,7 +70,7 @@ class Ordering(NamedTuple):
     batches: int
     batch_size: int
     seed: int
-    removed_below: Dict[str, List[int]]
+    removed_elsewhere: Dict[str, List[int]]
     weights_sha256: str
     key: str
     loss_before: float
@@ -107,12 +107,12 @@ def read_ordering(path: PathLike) -> Ordering:
     fields = read_fields(path)
     if not fields.has("format") or fields.whole("format") != FORMAT:
         raise UserError(f"{path}: is not an ordering file of this version; make it with python -m pycaffe_tools.ordering")
-    below = fields.fields("removed_below")
+    elsewhere = fields.fields("removed_elsewhere")
     features = fields.whole("features", 1)
     return Ordering(
         fields.text("layer"), fields.one_of("criterion", CRITERIA), features, fields.wholes("rows"),
         fields.whole("batches", 1), fields.whole("batch_size", 1), fields.whole("seed"),
-        {layer: below.wholes(layer) for layer in below.names}, fields.text("weights_sha256"), fields.text("key"),
+        {layer: elsewhere.wholes(layer) for layer in elsewhere.names}, fields.text("weights_sha256"), fields.text("key"),
         fields.number("loss_before"), read_steps(fields.objects("steps"), features))
 
 
@@ -140,7 +140,7 @@ def prunable_layers(graph: NetGraph) -> List[str]:
 
 
 def order_layer(graph: NetGraph, weights: Weights, layer: str, sample: Sample, options: OrderingOptions = DEFAULTS, *,
-                removed_below: Optional[Mapping[str, Sequence[int]]] = None, stop_after: Optional[int] = None,
+                removed_elsewhere: Optional[Mapping[str, Sequence[int]]] = None, stop_after: Optional[int] = None,
                 log: Optional[PathLike] = None) -> Ordering:
     """Order the features of one layer.
 
@@ -150,7 +150,8 @@ def order_layer(graph: NetGraph, weights: Weights, layer: str, sample: Sample, o
     layer : which layer.
     sample : the patches; see :func:`draw_sample`.
     options : how.
-    removed_below : features already discarded in lower layers, by layer name.
+    removed_elsewhere : features already discarded in other layers, by layer name: in those below, as in the paper, or
+        above.
     stop_after : number of features to discard; by default all.
     log : the append-only log; an existing one is continued. By default one in the folder ``options.cache``.
 
@@ -158,9 +159,9 @@ def order_layer(graph: NetGraph, weights: Weights, layer: str, sample: Sample, o
     ------
     UserError : unknown layer or criterion, the output layer, a log of another ordering.
     """
-    below = {name: sorted(int(feature) for feature in features)
-             for name, features in (removed_below or {}).items() if len(features)}
-    count = _feature_count(graph, layer, below)
+    elsewhere = {name: sorted(int(feature) for feature in features)
+                 for name, features in (removed_elsewhere or {}).items() if len(features)}
+    count = _feature_count(graph, layer, elsewhere)
     criterion, plain = options.criterion, options.plain
     if criterion not in CRITERIA:
         raise UserError(f"criterion {criterion!r}: is not one of {', '.join(CRITERIA)}")
@@ -170,10 +171,10 @@ def order_layer(graph: NetGraph, weights: Weights, layer: str, sample: Sample, o
         raise UserError(f"layer {layer}: has {count} features, so {stop_after} cannot be discarded")
     digest = weights_digest(weights)
     # No two engines share a log: the plain one is there to prove the other.
-    key = key_of(graph, digest, layer, sample, below, criterion, sample.seed if criterion == "random" else None, plain)
+    key = key_of(graph, digest, layer, sample, elsewhere, criterion, sample.seed if criterion == "random" else None, plain)
     if log is None and options.cache is not None:
         log = Path(options.cache) / f"{layer}-{criterion}{'-plain' if plain else ''}-{key[:12]}.log"
-    masked = without_features(weights, below)
+    masked = without_features(weights, elsewhere)
     problem = PruningProblem(graph, masked, layer, sample.data, sample.labels)
     with Log(log, {"format": FORMAT, "layer": layer, "criterion": criterion, "plain": plain, "key": key},
              Step) as record:
@@ -186,19 +187,19 @@ def order_layer(graph: NetGraph, weights: Weights, layer: str, sample: Sample, o
             finally:
                 oracle.close()
         return Ordering(layer, criterion, count, list(sample.rows), sample.batches, sample.batch_size, sample.seed,
-                        below, digest, key, record.known_loss_before, record.steps[:stop_after])
+                        elsewhere, digest, key, record.known_loss_before, record.steps[:stop_after])
 
 
-def _feature_count(graph: NetGraph, layer: str, below: Mapping[str, Any]) -> int:
+def _feature_count(graph: NetGraph, layer: str, elsewhere: Mapping[str, Any]) -> int:
     prunable = prunable_layers(graph)
     if layer not in prunable:
         graph.layer(layer)
         raise UserError(f"layer {layer}: has no features to discard, it is the output layer or has no weights; "
                         f"choose one of {', '.join(prunable)}")
-    for name in below:
-        if name not in prunable[:prunable.index(layer)]:
-            raise UserError(f"layer {name}: features are given as removed below layer {layer}, but it is no "
-                            f"prunable layer below that one")
+    for name in elsewhere:
+        if name == layer or name not in prunable:
+            raise UserError(f"layer {name}: features are given as removed before layer {layer} is ordered, but it is "
+                            + ("that layer itself" if name == layer else "no prunable layer"))
     return graph.layer(layer).num_output
 
 

@@ -15,6 +15,7 @@ from ..ordering.counts import parse_counts
 from ..ordering.ordering import CRITERIA
 from .door import prune
 from .pruned_model import PRUNING
+from .pruner import DIRECTIONS
 
 
 @click.command(context_settings=OPTIONS)
@@ -34,13 +35,15 @@ from .pruned_model import PRUNING
 @click.option("--seed", type=SEED, default=0, help="Of the draw of the mini-batches.")
 @click.option("--plain", is_flag=True, help="Run the net for each candidate instead of what changes: slow, for proof.")
 @click.option("--full-order", is_flag=True, help="Order each layer to its end (Figure 3), not only as far as needed.")
+@click.option("--direction", type=click.Choice(DIRECTIONS), default=DIRECTIONS[0],
+              help="Layers are ordered from the bottom (the paper), from the top, or each on the whole network.")
 @click.option("--max-memory", default="2G", help="Bound for all processes together.")
 @click.option("--workers", type=click.IntRange(1), default=2, help="Processes of one thread.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of orderings  [default: orderings in --from]")
 @click.option("--force", is_flag=True, help="Replace the model directory.")
 def cli(network: Optional[str], source: Path, data: Path, out: Path, counts: Optional[str],
         target_parameters: Optional[float], max_accuracy_drop: Optional[float], criterion: str, batches: int,
-        batch_size: int, seed: int, plain: bool, full_order: bool, max_memory: str, workers: int,
+        batch_size: int, seed: int, plain: bool, full_order: bool, direction: str, max_memory: str, workers: int,
         cache: Optional[Path], force: bool) -> None:
     """Prune a trained network to NET of Table 1 (N1 ... N7), to own counts, or to a budget.
 
@@ -55,7 +58,7 @@ def cli(network: Optional[str], source: Path, data: Path, out: Path, counts: Opt
                                "--max-accuracy-drop")
     made = prune(network or (parse_counts(counts) if counts is not None else None), source, data, out,
                  target_parameters=target_parameters, max_accuracy_drop=max_accuracy_drop, criterion=criterion,
-                 batches=batches, batch_size=batch_size, seed=seed, plain=plain, full_order=full_order, workers=workers,
+                 batches=batches, batch_size=batch_size, seed=seed, plain=plain, full_order=full_order, direction=direction, workers=workers,
                  max_memory=parse_size(max_memory), cache=cache, force=force)
     _report(open_model(source), made)
 

@@ -20,8 +20,8 @@ from .pruner import Pruner, check_same_normalisation
 def prune(target: Union[str, Mapping[str, int], None], source: PathLike, data: PathLike, out: PathLike, *,
           target_parameters: Optional[float] = None, max_accuracy_drop: Optional[float] = None, criterion: str = "loss",
           batches: int = 20, batch_size: int = 128, seed: int = 0, plain: bool = False, full_order: bool = False,
-          workers: int = 2, max_memory: int = 2_000_000_000, cache: Optional[PathLike] = None,
-          force: bool = False) -> Model:
+          direction: str = "bottom-up", workers: int = 2, max_memory: int = 2_000_000_000,
+          cache: Optional[PathLike] = None, force: bool = False) -> Model:
     """Prune a trained network and write the result, not yet retrained, as a model directory.
 
     Every step is on disk before the next one: after an interruption the same call goes on.
@@ -39,6 +39,7 @@ def prune(target: Union[str, Mapping[str, int], None], source: PathLike, data: P
     criterion, plain, workers, max_memory : see :func:`pycaffe_tools.order_layer`.
     batches, batch_size, seed : see :func:`pycaffe_tools.draw_sample`.
     full_order : order each layer to its end (Figure 3), not only as far as needed.
+    direction : layers are ordered ``bottom-up``, as in the paper, ``top-down``, or ``separate`` on the whole network.
     cache : folder of orderings; by default ``orderings`` in ``source``.
     force : replace ``out``.
 
@@ -62,7 +63,7 @@ def prune(target: Union[str, Mapping[str, int], None], source: PathLike, data: P
     pruner = Pruner(trained, draw_sample(database, batches, batch_size, seed), options)
     choice = _choose(pruner, target, target_parameters, max_accuracy_drop, database)
     name = target if isinstance(target, str) else f"{trained.name}-pruned"
-    return write_pruned(out, name, pruner, pruner.prune(choice.counts, full_order), database, reason=choice.reason,
+    return write_pruned(out, name, pruner, pruner.prune(choice.counts, full_order, direction), database, reason=choice.reason,
                         force=force)
 
 

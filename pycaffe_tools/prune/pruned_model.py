@@ -1,7 +1,7 @@
 """Prune a trained network as the paper does (Section 3), and prove that removing equals zeroing.
 
-Layer by layer from the bottom, features are discarded in the order that costs
-least training loss (Eq. 2 and 3), each layer on the already pruned ones below.
+Layer by layer, from the bottom unless another direction is asked for, features are discarded in the order that costs
+least training loss (Eq. 2 and 3), each layer on the already pruned ones.
 The pruned model is written twice: masked, with the original shapes and zeros,
 and slim, with the features gone from the blobs and the counts reduced.  Both
 are run on random inputs and must agree.
@@ -61,6 +61,7 @@ def _record(pruning: Pruning, reason: Optional[str], difference: float) -> Dict[
             del entry[shared]
         layers.append({**entry, "kept": pruning.counts[ordering.layer]})
     return {"format": 1, "counts": pruning.counts, "reason": reason, "criterion": first.criterion,
+            "direction": pruning.direction,
             "loss": "mean softmax loss, without the weight penalty of Eq. 1", "seed": first.seed,
             "batches": first.batches, "batch_size": first.batch_size, "weights_sha256": first.weights_sha256,
             "masked_slim_difference": difference, "keep": pruning.keep, "layers": layers, "rows": first.rows}

@@ -18,11 +18,17 @@ from ..surgery.files import slim_training_net
 from ..surgery.surgery import remove_features
 
 
+DIRECTIONS = ("bottom-up", "top-down", "separate")
+"""In which sequence layers are ordered: each on the pruned ones below it (Section 3 of the paper), each on the pruned
+ones above it, or every layer on the whole network."""
+
+
 class Pruning(NamedTuple):
     """Which features go, and the orderings that say so, from the bottom layer up."""
 
     counts: Dict[str, int]
     orderings: List[Ordering]
+    direction: str = "bottom-up"
 
     @property
     def removed(self) -> Dict[str, List[int]]:
@@ -63,40 +69,41 @@ class Pruner:
                 slim_training_net(remove_features(self.net, self.weights, fewer), self.training_net)
         self._options = replace(options, cache=options.cache or source.directory / "orderings")
 
-    def order(self, layer: str, removed_below: Mapping[str, Sequence[int]],
+    def order(self, layer: str, removed_elsewhere: Mapping[str, Sequence[int]],
               stop_after: Optional[int] = None) -> Ordering:
         """Order one layer; see :func:`pycaffe_tools.ordering.ordering.order_layer`."""
-        return order_layer(self.net, self.weights, layer, self.sample, self._options, removed_below=removed_below,
+        return order_layer(self.net, self.weights, layer, self.sample, self._options, removed_elsewhere=removed_elsewhere,
                            stop_after=stop_after)
 
-    def prune(self, counts: Mapping[str, int], full_order: bool = False) -> Pruning:
-        """Choose the features to discard so that ``counts`` remain, bottom-up (Section 3).
+    def prune(self, counts: Mapping[str, int], full_order: bool = False, direction: str = "bottom-up") -> Pruning:
+        """Choose the features to discard so that ``counts`` remain.
 
         Parameters
         ----------
         counts : features that stay in each layer; layers not named keep all.
         full_order : order every layer to its end, for Figure 3, not only as far as needed.
+        direction : of :data:`DIRECTIONS`.
 
         Raises
         ------
-        UserError : an unknown layer, or a count that the layer cannot have.
+        UserError : an unknown layer or direction, or a count that the layer cannot have.
         """
         for name, count in counts.items():
             if not 1 <= count <= self.features.get(name, 0):
                 raise UserError(f"{name}={count}: {self.source.directory} has "
                                 + (f"{self.features[name]} features there; keep 1 to {self.features[name]}"
                                    if name in self.features else f"no such layer; prune {', '.join(self.layers)}"))
+        if direction not in DIRECTIONS:
+            raise UserError(f"direction {direction!r}: is not one of {', '.join(DIRECTIONS)}")
         self._refuse_shared(counts)
         wanted = {name: counts.get(name, self.features[name]) for name in self.layers}
         removed: Dict[str, List[int]] = {}
-        orderings = []
-        for name in self.layers:
+        orderings = {}
+        for name in reversed(self.layers) if direction == "top-down" else self.layers:
             discard = self.features[name] - wanted[name]
-            ordering = self.order(name, removed, None if full_order else discard)
-            removed[name] = ordering.removed(discard)
-            orderings.append(ordering)
-        return Pruning(wanted, orderings)
-
+            orderings[name] = self.order(name, {} if direction == "separate" else removed, None if full_order else discard)
+            removed[name] = orderings[name].removed(discard)
+        return Pruning(wanted, [orderings[name] for name in self.layers], direction)
 
     def _refuse_shared(self, counts: Mapping[str, int]) -> None:
         # Surgery would refuse it too, but only after the orderings.

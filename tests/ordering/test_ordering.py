@@ -21,7 +21,7 @@ from pycaffe_tools.nets.netgraph import write_net
 from pycaffe_tools.nets.running.runtime import random_weights
 from pycaffe_tools.oracle.oracle import without_features
 from pycaffe_tools.oracle.plain import PlainOracle
-from pycaffe_tools.ordering.__main__ import cli, read_below
+from pycaffe_tools.ordering.__main__ import cli, read_removed
 from pycaffe_tools.ordering.criteria import scores
 from pycaffe_tools.ordering.log import Log, Step
 from pycaffe_tools.ordering.ordering import OrderingOptions, order_layer, prunable_layers, read_ordering
@@ -39,7 +39,7 @@ def sample(known, batch_size=25):
 
 def order(known, **options):
     """Order the layer of a problem in this process."""
-    where = {name: options.pop(name) for name in ("removed_below", "stop_after", "log") if name in options}
+    where = {name: options.pop(name) for name in ("removed_elsewhere", "stop_after", "log") if name in options}
     how = OrderingOptions(**{"workers": 0, "quiet": True, **options})
     return order_layer(known.graph, known.weights, known.layer, sample(known), how, **where)
 
@@ -69,6 +69,15 @@ def test_the_incremental_order_is_the_plain_one_with_trained_weights(layer):
     labels = np.where(np.arange(len(known.labels)) % 8, known.labels, 1 - known.labels)
     known = known._replace(weights=trained_weights(known.graph, known.data, labels), labels=labels)
     assert_same_order(order(known), order(known, plain=True))
+
+
+@pytest.mark.parametrize("layer, elsewhere", [
+    ("c1", {"c2": [0, 3], "fc4": [1]}), ("c2", {"c1": [1], "c3": [0, 2]}), ("c3", {"c2": [2], "fc4": [0, 4]})])
+def test_an_order_may_have_features_removed_above_it(layer, elsewhere):
+    known = pruning_problem("small", layer, 3)
+    found = order(known, removed_elsewhere=elsewhere)
+    assert_same_order(found, order(known, removed_elsewhere=elsewhere, plain=True))
+    assert found.loss_before != order(known).loss_before and found.removed_elsewhere == elsewhere
 
 
 @pytest.mark.parametrize("layer", ["c1", "c2", "fc4"])
@@ -110,9 +119,9 @@ def test_each_step_can_be_recomputed_with_plain_pycaffe_from_the_file(layer, tmp
     from ..oracle.test_oracle import by_hand
     known = pruning_problem("small", layer)
     below = {"c1": [0, 4]}
-    order(known, removed_below=below).write(tmp_path / "order.json")
+    order(known, removed_elsewhere=below).write(tmp_path / "order.json")
     content = json.loads((tmp_path / "order.json").read_text())
-    assert content["removed_below"] == below and content["rows"] == list(range(50))
+    assert content["removed_elsewhere"] == below and content["rows"] == list(range(50))
     masked = known._replace(weights=without_features(known.weights, below))
     removed = []
     assert content["loss_before"] == pytest.approx(by_hand(masked, []), rel=1e-5)
@@ -151,19 +160,19 @@ def test_stopping_early_gives_the_beginning_of_the_order_and_more_goes_on_from_t
 
 def test_a_finished_order_is_read_from_the_cache_and_costs_nothing(tmp_path, monkeypatch):
     known = pruning_problem("small", "c2")
-    first = order(known, cache=tmp_path, removed_below={"c1": [1]})
+    first = order(known, cache=tmp_path, removed_elsewhere={"c1": [1]})
     monkeypatch.setattr("pycaffe_tools.ordering.ordering.open_oracle", None)
-    assert order(known, cache=tmp_path, removed_below={"c1": [1]}) == first
+    assert order(known, cache=tmp_path, removed_elsewhere={"c1": [1]}) == first
     with pytest.raises(TypeError):
-        order(known, cache=tmp_path, removed_below={"c1": [2]})
+        order(known, cache=tmp_path, removed_elsewhere={"c1": [2]})
 
 
 @pytest.mark.parametrize("change", [
-    dict(weights="other"), dict(removed_below={"c1": [1, 2]}), dict(criterion="l1"), dict(plain=True), dict(patch=0)])
+    dict(weights="other"), dict(removed_elsewhere={"c1": [1, 2]}), dict(criterion="l1"), dict(plain=True), dict(patch=0)])
 def test_the_cache_tells_apart_whatever_the_order_depends_on(change, tmp_path):
     known = pruning_problem("small", "c2")
-    one = order(known, cache=tmp_path, stop_after=1, removed_below={"c1": [1]})
-    options = {"removed_below": {"c1": [1]}, "stop_after": 1}
+    one = order(known, cache=tmp_path, stop_after=1, removed_elsewhere={"c1": [1]})
+    options = {"removed_elsewhere": {"c1": [1]}, "stop_after": 1}
     if change.pop("weights", None):
         known = known._replace(weights=random_weights(known.graph, 9))
     elif change.pop("patch", None) is not None:
@@ -230,8 +239,10 @@ def test_layers_and_features_that_cannot_be_are_refused():
         order(known._replace(layer="fc5"))
     with pytest.raises(UserError, match="has no layer 'c9'"):
         order(known._replace(layer="c9"))
-    with pytest.raises(UserError, match="layer c3.*below layer c2"):
-        order(known, removed_below={"c3": [1]})
+    with pytest.raises(UserError, match="layer c2: .*that layer itself"):
+        order(known, removed_elsewhere={"c2": [1]})
+    with pytest.raises(UserError, match="layer fc5: .*no prunable layer"):
+        order(known, removed_elsewhere={"fc5": [1]})
     with pytest.raises(UserError, match="7 features, so 8"):
         order(known, stop_after=8)
     with pytest.raises(UserError, match="criterion 'l2'"):
@@ -285,9 +296,9 @@ def test_command_line_orders_one_layer_on_pruned_lower_layers(model, tmp_path):
     written = read_ordering(tmp_path / "c2.json")
     drawn = draw_sample(database(tmp_path, known), 2, 20, 1)
     expected = order_layer(known.graph, known.weights, "c2", drawn, OrderingOptions(plain=True, workers=0, quiet=True),
-                           removed_below={"c1": [2, 5]})
+                           removed_elsewhere={"c1": [2, 5]})
     assert_same_order(written, expected)
-    assert written.rows == drawn.rows and written.removed_below == {"c1": [2, 5]}
+    assert written.rows == drawn.rows and written.removed_elsewhere == {"c1": [2, 5]}
     assert list((folder / "orderings").glob("c2-loss-*.log"))
     again = call(folder, "--data", tmp_path, "--layer", "c2", "-o", tmp_path / "c2.json")
     assert isinstance(again.exception, UserError) and "--force" in str(again.exception)
@@ -299,7 +310,7 @@ def test_command_line_orders_all_layers_with_nothing_removed_below(model, tmp_pa
                  "--stop-after", 2, "-o", tmp_path / "all")
     assert call(*arguments).exit_code == 0
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["c1.json", "c2.json", "c3.json", "fc4.json"]
-    assert all(read_ordering(path).removed_below == {} for path in (tmp_path / "all").iterdir())
+    assert all(read_ordering(path).removed_elsewhere == {} for path in (tmp_path / "all").iterdir())
     assert call(*arguments).exit_code == 0
 
 
@@ -335,8 +346,8 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_file(tmp_path)
 def test_below_files_of_another_form_are_refused(tmp_path):
     (tmp_path / "below.json").write_text('{"c1": "all"}')
     with pytest.raises(UserError, match="below.json: must hold"):
-        read_below(tmp_path / "below.json")
-    assert read_below(None) == {}
+        read_removed(tmp_path / "below.json")
+    assert read_removed(None) == {}
 
 
 @pytest.mark.parametrize("change, said", [
@@ -344,7 +355,7 @@ def test_below_files_of_another_form_are_refused(tmp_path):
     (lambda content: content["steps"][1].update(feature=content["steps"][0]["feature"]), "twice"),
     (lambda content: content["steps"][0].update(feature=9999), "discards feature 9999"),
     (lambda content: content["steps"][0].update(loss="x"), "loss"), (lambda content: content.update(rows="x"), "rows"),
-    (lambda content: content.update(removed_below=3), "removed_below"), (lambda content: content.update(format=99), "version")])
+    (lambda content: content.update(removed_elsewhere=3), "removed_elsewhere"), (lambda content: content.update(format=99), "version")])
 def test_an_ordering_file_that_cannot_be_is_named_with_its_field(tmp_path, change, said):
     order(pruning_problem("small", "c2")).write(tmp_path / "c2.json")
     content = json.loads((tmp_path / "c2.json").read_text())

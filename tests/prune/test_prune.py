@@ -29,6 +29,7 @@ from pycaffe_tools.prune.pruned_model import write_pruned
 from pycaffe_tools.prune.pruner import Pruner
 
 COUNTS = {"c1": 6, "c2": 5, "c3": 4, "fc4": 5}
+HALF = {"c1": 3, "c2": 5, "c3": 2, "fc4": 2}
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +54,15 @@ def pruner(source, database):
 @pytest.fixture(scope="module")
 def pruned(pruner, database, tmp_path_factory):
     out = tmp_path_factory.mktemp("pruned") / "half"
-    return write_pruned(out, "half", pruner, pruner.prune({"c1": 3, "c2": 5, "c3": 2, "fc4": 2}), database)
+    return write_pruned(out, "half", pruner, pruner.prune(dict(HALF)), database)
 
 
-def test_each_step_is_the_cheapest_removal_by_plain_pycaffe(pruned, source, database):
+@pytest.mark.parametrize("direction", ["bottom-up", "top-down", "separate"])
+def test_each_step_is_the_cheapest_removal_by_plain_pycaffe(pruned, source, database, tmp_path, direction):
     """Recomputes Eq. 2 and 3 from pruning.json alone: rows, removed features, and a net run for each candidate."""
+    if direction != "bottom-up":
+        pruner = Pruner(source, draw_sample(database, 2, 20, seed=5), OrderingOptions(workers=1, cache=tmp_path / "orders"))
+        pruned = write_pruned(tmp_path / "out", "half", pruner, pruner.prune(dict(HALF), direction=direction), database)
     from pycaffe_tools.patches.shards import read_rows
     record = json.loads((pruned.directory / "pruning.json").read_text())
     data, labels = read_rows(database.train, record["rows"])
@@ -74,8 +79,11 @@ def test_each_step_is_the_cheapest_removal_by_plain_pycaffe(pruned, source, data
 
     removed = {layer: [] for layer in COUNTS}
     assert [entry["layer"] for entry in record["layers"]] == list(COUNTS)
-    for entry in record["layers"]:
+    assert record["direction"] == direction
+    for entry in record["layers"][::-1 if direction == "top-down" else 1]:
         layer = entry["layer"]
+        if direction == "separate":
+            removed = {layer: [] for layer in COUNTS}
         assert entry["loss_before"] == pytest.approx(loss_without(removed), rel=1e-5)
         for step in entry["steps"]:
             candidates = [feature for feature in range(COUNTS[layer]) if feature not in removed[layer]]
