@@ -58,8 +58,8 @@ def cli(network: Optional[str], source: Path, data: Path, out: Path, counts: Opt
                                "--max-accuracy-drop")
     made = prune(network or (parse_counts(counts) if counts is not None else None), source, data, out,
                  target_parameters=target_parameters, max_accuracy_drop=max_accuracy_drop, criterion=criterion,
-                 batches=batches, batch_size=batch_size, seed=seed, plain=plain, full_order=full_order, direction=direction, workers=workers,
-                 max_memory=parse_size(max_memory), cache=cache, force=force)
+                 batches=batches, batch_size=batch_size, seed=seed, plain=plain, full_order=full_order, direction=direction,
+                 workers=workers, max_memory=parse_size(max_memory), cache=cache, force=force)
     _report(open_model(source), made)
 
 

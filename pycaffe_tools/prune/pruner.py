@@ -17,7 +17,6 @@ from ..surgery.channels import layers_that_share_parameters
 from ..surgery.files import slim_training_net
 from ..surgery.surgery import remove_features
 
-
 DIRECTIONS = ("bottom-up", "top-down", "separate")
 """In which sequence layers are ordered: each on the pruned ones below it (Section 3 of the paper), each on the pruned
 ones above it, or every layer on the whole network."""
@@ -58,6 +57,7 @@ class Pruner:
         self.source, self.sample = source, sample
         self.net: NetGraph = source.net()
         self.weights = source.load_weights()
+        self.accuracy_before = source.validation_accuracy       # asked now: a damaged record is known before the work
         check_all_weights(self.net, self.weights, str(source.weights))
         train_val = source.directory / "train_val.prototxt"
         self.training_net: Optional[Any] = read_prototxt(train_val) if train_val.is_file() else None

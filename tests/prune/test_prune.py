@@ -213,6 +213,12 @@ def test_a_model_without_validation_is_pruned_and_its_accuracy_is_unknown(source
     assert done.returncode == 0 and "validation accuracy unknown -> " in done.stdout, done.stderr
 
 
+def test_a_damaged_record_of_the_validation_is_known_before_the_orderings(source, database, tmp_path):
+    folder = altered(source, tmp_path / "model", edit_info=lambda info: {**info, "validation": {"accuracy": "0"}})
+    with pytest.raises(UserError, match="model.json: its field validation.accuracy is '0'"):
+        Pruner(open_model(folder), draw_sample(database, 1, 20, seed=5))
+
+
 def test_a_damaged_training_net_is_known_before_the_orderings(source, database, tmp_path):
     folder = altered(source, tmp_path / "model")
     (folder / "train_val.prototxt").write_text("layer {")
