@@ -10,7 +10,7 @@ import numpy as np
 from ..base.errors import UserError
 from ..base.files import PathLike, read_json_object
 from ..nets import paper as networks
-from ..reproduce.plan import same_commands
+from ..reproduce.nodes import same_commands
 from ..train.correctness import unpacked
 
 CRITERIA = ("loss", "apoz", "l1", "random", "scratch")

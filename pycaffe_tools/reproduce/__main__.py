@@ -19,7 +19,8 @@ from ..base.errors import UserError
 from ..base.progress import duration
 from .catalogue import DATA_SETS, SCALES, STAGES
 from .collect import refuse_another_scale
-from .plan import Node, plan
+from .nodes import Node
+from .plan import plan
 from .runner import Outcome, Runner
 from .store import RunStore
 
@@ -65,9 +66,11 @@ def table(outcome: Outcome) -> List[str]:
 @click.option("--stage", type=click.Choice(STAGES), default=STAGES[-1], help="Stop after this one.")
 @click.option("--processes", type=click.IntRange(1), default=2, help="Runs at once, one core each.")
 @click.option("--redo", is_flag=True, help="Run again what was made by other commands.")
+@click.option("--trust-logs", is_flag=True,
+              help="What has its log in the results, but no files in the store, is done unless a run to come needs them.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with estimated times, and stop.")
 def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: str, processes: int, redo: bool,
-        dry_run: bool) -> int:
+        trust_logs: bool, dry_run: bool) -> int:
     """Run the reproduction of the paper on DATASET.
 
     \b
@@ -88,7 +91,7 @@ def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: s
                         f"or make it from the public files as data/README.md says")
     refuse_another_scale(results / data_set, scale)
     with store:
-        runner = Runner(nodes, store, results / data_set, processes, redo, whole)
+        runner = Runner(nodes, store, results / data_set, processes, redo, whole, trust_logs=trust_logs)
         outcome = runner.run()
     for line in table(outcome):
         click.echo(line)

@@ -140,6 +140,23 @@ class Scale(NamedTuple):
     """Which fold of the data set each seed takes, where they do not all share its one split."""
     curve: Tuple[int, ...] = ()
     """Iterations of further trainings of N with the first seed: how long is long enough?"""
+    # What follows is for scales with folds alone.
+    retrain_tests: Optional[int] = None
+    """Validations on the way of a retraining, where they are fewer than of a training."""
+    sparsity_seeds: int = 0
+    """Seeds with which the networks that are no controls are made by sparsity, too."""
+    long_retraining: Tuple[Tuple[str, int], ...] = ()
+    """Networks that are retrained anew for so many iterations, by the loss and by sparsity."""
+    rates: Tuple[float, ...] = ()
+    """Further initial rates at which the smallest network is retrained, and trained from random weights for as long."""
+    directions: Tuple[str, ...] = ()
+    """Other sequences of the layers in which the controls are pruned by the loss."""
+    figure_3_of_every_seed: bool = False
+    draws: Tuple[Tuple[int, int], ...] = ()
+    """Numbers of mini-batches, and how often so many are drawn anew to order all layers of the first N."""
+    patch_sizes: Tuple[int, ...] = ()
+    """Other sizes of patches that N is trained on."""
+    patch_size_seeds: Tuple[int, ...] = ()
 
 
 ALL = paper.NAMES[1:]
@@ -152,9 +169,17 @@ _SMALL = Scale(60_000, 12_000, 1_000, 400, 0.0005, 1, 8, 128, ALL, (1, 2, 3), ("
                (("N7", 1_000),))
 
 # The validation patches that EPFL's usual split has are too few for the paper's 300,000: the largest fold has enough.
-_FULL_EPFL = _FULL._replace(seeds=(1,), folds=(4,))
+_FULL_EPFL = _FULL._replace(seeds=(1,), folds=(4,), sparsity_seeds=1)
 _MAIN = Scale(paper.PAPER_PATCHES, 40_000, 10_000, 3_333, None, 5, 20, 128, ALL, (1, 2, 3, 4, 5), ("N6", "N7"), True,
-              folds=(0, 1, 2, 3, 4), curve=(30_000, 1_000, 3_000))
+              folds=(0, 1, 2, 3, 4), retrain_tests=2, sparsity_seeds=2, long_retraining=(("N7", 10_000),),
+              rates=(0.001, 0.0005, 0.0001), directions=("top-down", "separate"), figure_3_of_every_seed=True,
+              draws=((20, 5), (5, 3), (10, 3), (40, 3)), patch_sizes=(40, 48), patch_size_seeds=(1, 2))
+# The same networks; what is asked of one data set only is asked of the one above.
+_MAIN_HARD = _MAIN._replace(sparsity_seeds=0, rates=(), directions=(), draws=(), patch_sizes=(), patch_size_seeds=())
+
+# Which length the main scale has: N of one seed for longer and shorter.
+_CURVE = Scale(paper.PAPER_PATCHES, 40_000, 10_000, 3_333, None, 5, 20, 128, (), (1,), (), False,
+               folds=(0,), curve=(30_000, 1_000, 3_000))
 
 
 def _second(scale: Scale) -> Scale:
@@ -166,8 +191,8 @@ _TINY = Scale(256, 64, 2, 1, 0.0005, 1, 1, 16, ("N7",), (1,), ("N7",), False, ()
               ("--patches", "64", "--dense-tile", "32", "--repetitions", "1"))
 SCALES: Dict[str, Dict[str, Scale]] = {
     "full": {"epfl": _FULL_EPFL, "epfl-hard": _FULL_EPFL, "vnc": _second(_FULL), "synthetic": _FULL},
-    "main": {"epfl": _MAIN, "epfl-hard": _MAIN._replace(curve=()),
-             "vnc": _MAIN._replace(seeds=(1, 2, 3), folds=(0, 1, 2), curve=())},
+    "main": {"epfl": _MAIN, "epfl-hard": _MAIN_HARD, "vnc": _MAIN_HARD._replace(seeds=(1, 2, 3), folds=(0, 1, 2))},
+    "curve": {"epfl": _CURVE},
     "small": {"epfl": _SMALL, "epfl-hard": _SMALL, "synthetic": _SMALL, "vnc": _second(_SMALL)},
     # For the tests of this package: what it computes means nothing.
     "tiny": dict.fromkeys(DATA_SETS, _TINY),

@@ -27,12 +27,13 @@ from typing import Any, Callable, Dict, Mapping, Sequence
 import numpy as np
 
 from ..base.errors import UserError
+from ..base.fields import read_fields
 from ..base.files import PathLike, read_json_object, write_text
 from ..base.machine import processor
 from ..nets.netgraph import read_net
 from ..volumes.opening import open_volume
 from .catalogue import DATA_SETS, SCALES, SEGMENTED, DataSet
-from .plan import Node
+from .nodes import Node, same_commands
 from .store import RunStore
 
 
@@ -51,9 +52,10 @@ def collect(node: Node, store: RunStore, results: PathLike) -> None:
     _write_json(logs(results) / "nodes" / f"{node.name}.json", content)
 
 
-def collect_plan(nodes: Sequence[Node], store: RunStore, results: PathLike) -> None:
-    """Write what holds for the reproduction as a whole."""
-    _remove_what_was_not_done_here([node for node in nodes if store.record(node.name) is not None], logs(results))
+def collect_plan(nodes: Sequence[Node], store: RunStore, results: PathLike, trust_logs: bool = False) -> None:
+    """Write what holds for the reproduction as a whole; keep the logs of other stores where they are trusted."""
+    _remove_other_logs([node for node in nodes if store.record(node.name) is not None
+                        or (trust_logs and is_logged(node, results))], logs(results))
     data_set, scale = store.root.name.rsplit("-", 1)
     described = DATA_SETS[data_set]._asdict()
     for key in ("main", "second"):
@@ -76,7 +78,13 @@ def refuse_another_scale(results: PathLike, scale: str) -> None:
                         f"this one")
 
 
-def _remove_what_was_not_done_here(nodes: Sequence[Node], folder: Path) -> None:
+def is_logged(node: Node, results: PathLike) -> bool:
+    """Whether the results hold the log of this very node: it was done, in this store or in one that is gone."""
+    path = logs(results) / "nodes" / f"{node.name}.json"
+    return path.is_file() and same_commands(read_fields(path).list("commands")) == same_commands(node.commands)
+
+
+def _remove_other_logs(nodes: Sequence[Node], folder: Path) -> None:
     """Keep the logs of these nodes alone: those of another plan or store would mix with them in one report."""
     names = {node.name for node in nodes} | {node.facts["run"] for node in nodes if node.kind == "segmentation"}
     for part in ("nodes", "training", "orderings", "crops"):

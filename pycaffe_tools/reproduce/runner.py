@@ -15,8 +15,8 @@ import click
 from ..base.child import child_environment, die_with_parent
 from ..base.files import PACKAGE_ROOT
 from ..base.progress import duration
-from .collect import collect, collect_plan
-from .plan import Node
+from .collect import collect, collect_plan, is_logged
+from .nodes import Node
 from .store import RunStore
 
 POLL = 0.1
@@ -99,10 +99,12 @@ class Runner:
     redo : run nodes again that were made by other commands.
     whole : the whole plan, for the results; ``nodes`` by default.
     say : called with lines for the user.
+    trust_logs : a node whose log is in ``results`` is done, although its files are not in the store, where nothing that
+        is to be run needs them.
     """
 
     def __init__(self, nodes: Sequence[Node], store: RunStore, results: Path, processes: int, redo: bool = False,
-                 whole: Optional[Sequence[Node]] = None, say: Any = None):
+                 whole: Optional[Sequence[Node]] = None, say: Any = None, trust_logs: bool = False):
         self.nodes, self.store, self.results, self.processes = list(nodes), store, results, processes
         self.plan = list(whole or nodes)
         self.say = say or (lambda line: click.echo(line, err=True))
@@ -111,10 +113,26 @@ class Runner:
             # What depends on something that is run again is run again.
             if all(need in self.done for need in node.needs) and store.is_done(node, redo):
                 self.done.add(node.name)
+        self.trust_logs = trust_logs
+        if trust_logs:
+            self.done |= self._logged()
         self.skipped = [node.name for node in self.nodes if node.name in self.done]
         self.failed: Dict[str, str] = {}
         self.running: List[_Running] = []
         self._measured = [0.0, 0.0]
+
+    def _logged(self) -> Set[str]:
+        """Nodes that are not in the store, but whose log is there, and which nothing that is to be run needs."""
+        found: Set[str] = set()
+        needed: Set[str] = set()
+        for node in reversed(self.nodes):
+            if node.name in self.done:
+                continue
+            if node.name not in needed and is_logged(node, self.results):
+                found.add(node.name)
+            else:
+                needed.update(node.needs)
+        return found
 
     def run(self) -> Outcome:
         """Run what is not done; returns when nothing more can be run."""
@@ -123,7 +141,7 @@ class Runner:
         completed: List[str] = []
         self.collect_accounts()
         for node in self.nodes:
-            if node.name in self.done:
+            if node.name in self.done and self.store.record(node.name) is not None:
                 collect(node, self.store, self.results)
         try:
             while True:
@@ -147,7 +165,7 @@ class Runner:
 
     def collect_accounts(self) -> None:
         """Bring what the results say of the whole up to date."""
-        collect_plan(self.plan, self.store, self.results)
+        collect_plan(self.plan, self.store, self.results, self.trust_logs)
 
     def _ready(self) -> List[Node]:
         busy = {running.node.name for running in self.running}

@@ -32,7 +32,7 @@ from ..nets.model import open_model
 from ..nets.paper import PRUNED_LAYERS
 from ..patches.database import open_database
 from .catalogue import SEGMENTED
-from .plan import Node, same_commands
+from .nodes import Node, same_commands
 
 PATIENCE = 5.0
 """Seconds to wait for processes that a killed runner left behind: the kernel ends them, but not at once."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from pycaffe_tools.nets import paper
 from pycaffe_tools.reproduce.__main__ import describe, table, up_to
 from pycaffe_tools.reproduce.catalogue import DATA_SETS, SCALES, STAGES
 from pycaffe_tools.reproduce.collect import collect_plan, refuse_another_scale
-from pycaffe_tools.reproduce.plan import Node, plan, same_commands
+from pycaffe_tools.reproduce.nodes import Node, same_commands
+from pycaffe_tools.reproduce.plan import plan
 from pycaffe_tools.reproduce.runner import Runner
 from pycaffe_tools.reproduce.store import RunStore
 
@@ -50,6 +52,36 @@ def test_the_main_set_has_all_of_table_2_and_its_controls(scale):
             assert {f"{net}-{how}-s{seed}" for how in ("loss", "apoz", "l1", "random", "scratch")} <= names
             assert f"{net}-scratch-s{seed}-trained" in names
     assert {"timing", "segment-N-s1"} <= names
+
+
+def seeds_of(nodes, network, criterion):
+    return {node.facts["seed"] for node in nodes if node.kind == "model" and node.facts["step"] != "pruned"
+            and (node.facts["network"], node.facts["criterion"]) == (network, criterion)}
+
+
+def test_the_main_scale_has_every_network_from_every_seed_and_its_further_questions():
+    for name, seeds in (("epfl", {1, 2, 3, 4, 5}), ("epfl-hard", {1, 2, 3, 4, 5}), ("vnc", {1, 2, 3})):
+        nodes = plan(name, "main")
+        for net in paper.NAMES[1:]:
+            assert seeds_of(nodes, net, "loss") == seeds
+        for net in ("N6", "N7"):
+            assert all(seeds_of(nodes, net, how) == seeds for how in ("apoz", "l1", "random", "scratch"))
+        assert seeds_of(nodes, "N", "none") == seeds
+        assert all(seeds_of(nodes, "N7", f"{how}-long") == seeds for how in ("loss", "apoz", "l1"))
+        assert sum(node.name.startswith("figure3") for node in nodes) == len(seeds)
+    nodes = plan("epfl", "main")
+    assert seeds_of(nodes, "N3", "apoz") == seeds_of(nodes, "N5", "l1") == {1, 2}
+    assert seeds_of(nodes, "N7", "top-down") == seeds_of(nodes, "N6", "separate") == {1, 2, 3, 4, 5}
+    for rate in ("1e-3", "5e-4", "1e-4"):
+        assert seeds_of(nodes, "N7", f"loss-rate{rate}") == seeds_of(nodes, "N7", f"fresh-rate{rate}") == {1, 2, 3, 4, 5}
+    assert seeds_of(nodes, "N", "n40") == seeds_of(nodes, "N", "n48") == {1, 2}
+    draws = [node.facts["batches"] for node in nodes if "draw" in node.facts]
+    assert sorted(draws) == [5] * 3 + [10] * 3 + [20] * 5 + [40] * 3
+
+
+def test_the_learning_curve_has_four_lengths_of_one_seed():
+    lengths = [node.facts["iterations"] for node in plan("epfl", "curve") if node.kind == "model"]
+    assert sorted(lengths) == [1000, 3000, 10000, 30000]
 
 
 def test_the_small_scale_scores_a_second_definition():
@@ -155,7 +187,7 @@ def test_only_data_under_a_licence_shows_its_micrographs():
 def test_unknown_names_are_refused():
     with pytest.raises(UserError, match="epfl, epfl-hard, vnc, synthetic"):
         plan("cremi", "small")
-    with pytest.raises(UserError, match="full, main, small"):
+    with pytest.raises(UserError, match="full, main, curve, small"):
         plan("epfl", "huge")
 
 
@@ -195,6 +227,22 @@ def test_what_changed_is_made_again_with_all_that_depends_on_it(database, tmp_pa
     output.write_text(output.read_text() + "\n")
     outcome = run_all(nodes, tmp_path, tmp_path / "results")
     assert sorted(outcome.completed) == ["a", "b"] and outcome.skipped == ["c"]
+
+
+def test_what_has_its_log_is_done_where_nothing_to_come_needs_its_files(database, tmp_path):
+    good, results = database.directory, tmp_path / "results"
+    nodes = [darkness("a", good), darkness("after-a", good, ["a"]), darkness("b", good), darkness("after-b", good, ["b"])]
+    run_all(nodes[:3], tmp_path, results)
+    shutil.rmtree(tmp_path / "synthetic-tiny")
+    outcome = run_all(nodes, tmp_path, results, trust_logs=True)
+    assert (sorted(outcome.completed), sorted(outcome.skipped)) == (["after-b", "b"], ["a", "after-a"])
+    assert sorted(path.stem for path in (results / "logs" / "nodes").iterdir()) == ["a", "after-a", "after-b", "b"]
+    # A log of other commands says nothing; and unless logs are trusted, they are made anew.
+    other = nodes[0]._replace(commands=(nodes[0].commands[0] + ("--force",),))
+    shutil.rmtree(tmp_path / "synthetic-tiny")
+    assert "a" in run_all([other, *nodes[1:]], tmp_path, results, trust_logs=True).completed
+    shutil.rmtree(tmp_path / "synthetic-tiny")
+    assert len(run_all(nodes, tmp_path, results).completed) == 4
 
 
 def test_other_commands_are_refused_until_they_are_to_be_redone(database, tmp_path):
