@@ -10,9 +10,10 @@ import fcntl
 import json
 import os
 from pathlib import Path
-from typing import Any, Generic, List, Mapping, NamedTuple, Optional, Type, TypeVar
+from typing import Any, Callable, Dict, Generic, List, Mapping, NamedTuple, Optional, Type, TypeVar
 
 from ..base.errors import UserError
+from ..base.fields import Fields
 from ..base.files import PathLike
 
 
@@ -52,6 +53,16 @@ class GlobalStep(NamedTuple):
 
 
 AnyStep = TypeVar("AnyStep", Step, GlobalStep)
+
+
+def _number_or_none(fields: Fields, name: str) -> Optional[float]:
+    return fields.number(name) if fields.has(name) else None
+
+
+_READ: Dict[str, Callable[[Fields, str], Any]] = {
+    "layer": Fields.text, "feature": Fields.whole, "loss": Fields.number, "cost": Fields.number, "margin": _number_or_none,
+    "ratio": _number_or_none, "runner_up": lambda fields, name: fields.whole(name) if fields.has(name) else None}
+"""How a field of a step is read."""
 
 
 class Log(Generic[AnyStep]):
@@ -129,10 +140,13 @@ class Log(Generic[AnyStep]):
         try:
             entries = [json.loads(line) for line in whole.splitlines()]
             if entries:
-                self.loss_before = entries[0].pop("loss_before")
-                self.steps = [self._kind(*(entry[name] for name in self._kind._fields)) for entry in entries[1:]]
-        except (ValueError, KeyError, AttributeError):
-            raise UserError(f"{self.path}: is damaged or no log of an ordering; delete it and start again") from None
+                self.loss_before = Fields(entries[0], str(self.path)).number("loss_before")
+                del entries[0]["loss_before"]
+                self.steps = [self._kind(*(_READ[name](Fields(entry, str(self.path)), name) for name in self._kind._fields))
+                              for entry in entries[1:]]
+        except (ValueError, UserError) as error:
+            why = f" ({str(error).split(': ', 1)[1].split(';')[0]})" if isinstance(error, UserError) else ""
+            raise UserError(f"{self.path}: is damaged or no log of an ordering{why}; delete it and start again") from None
         if entries and entries[0] != self.header:
             raise UserError(f"{self.path}: is the log of another ordering (other weights, patches, seed or lower "
                             f"layers); give another log, or delete it")

@@ -1,6 +1,7 @@
 """The greedy order of equations 2 and 3: right, the same both ways, resumable, shared."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -181,6 +182,19 @@ def test_the_cache_tells_apart_whatever_the_order_depends_on(change, tmp_path):
         known = known._replace(data=data)
     assert order(known, cache=tmp_path, **{**options, **change}).key != one.key
     assert len(list(tmp_path.glob("*.log"))) == 2
+
+
+@pytest.mark.parametrize("line, field, value, sentence", [
+    (0, "loss_before", "1e999", "loss_before is inf"), (1, "loss", "1e999", "loss is inf"), (1, "loss", '"x"', "loss is 'x'"),
+    (1, "feature", "1.5", "feature is 1.5"), (1, "margin", "[]", "margin is")])
+def test_a_log_whose_numbers_are_damaged_is_refused(tmp_path, line, field, value, sentence):
+    log = tmp_path / "c2.log"
+    order(pruning_problem("small", "c2"), stop_after=2, log=log)
+    lines = log.read_text().splitlines()
+    lines[line] = re.sub(f'"{field}": [^,}}]+', f'"{field}": {value}', lines[line])
+    log.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=f"c2.log: is damaged .*{sentence}.*delete it"):
+        order(pruning_problem("small", "c2"), stop_after=2, log=log)
 
 
 def test_a_log_of_another_ordering_is_refused(tmp_path):
