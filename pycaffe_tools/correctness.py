@@ -12,10 +12,12 @@ from pathlib import Path
 import click
 
 from .base.command import OPTIONS, run
+from .base.errors import UserError
 from .base.files import refuse_existing, refuse_inputs, require_ending, sha256, write_json
 from .nets.model import open_model
 from .patches.database import open_database
-from .train.correctness import correctness, packed
+from .patches.shards import read_pixels
+from .train.correctness import by_slice, correctness, packed
 
 
 @click.command(context_settings=OPTIONS)
@@ -33,7 +35,13 @@ def cli(model: Path, data: Path, out: Path, force: bool) -> None:
     refuse_inputs(out, model, data)
     refuse_existing(out, force)
     opened = open_model(model)
-    content = packed(correctness(opened, open_database(data)))
+    database = open_database(data)
+    right = correctness(opened, database)
+    content = packed(right)
+    try:
+        content["by_slice"] = by_slice(right, read_pixels(database.val))
+    except UserError:
+        click.echo(f"warning: {data} does not say from which slices its patches came, so neither does {out}", err=True)
     write_json(out, {"model": opened.name, "weights_sha256": sha256(opened.weights), **content})
     click.echo(f"{out}: {100 * content['accuracy']:.2f} % of {content['patches']} patches are right")
 

@@ -23,6 +23,8 @@ def report(result: Evaluation) -> str:
     columns = [(f"at {result.threshold:.4g}", result.counts)]
     if result.best is not None and result.best_counts is not None:
         columns.append((f"at {result.best.threshold:.4f} (best F1)", result.best_counts))
+    if result.across is not None:
+        columns.append(("across slices", result.across.counts))
     lines.append(" " * 18 + "".join(f"{head:>22}" for head, _ in columns))
     for name in columns[0][1].scores():
         title = "F1" if name == "f1" else name.replace("_", " ")
@@ -65,6 +67,8 @@ def _number(value: float) -> str:
 @click.option("--axes", help="Axes of the files where they are not YX or ZYX, e.g. CZYX.")
 @click.option("--threshold", type=FiniteRange(0, 1), default=0.5, help="Membrane is called where the probability is at least this.")
 @click.option("--rand", "segments", is_flag=True, help="V-Rand and V-Info of the cells between the membranes as well.")
+@click.option("--across-slices", is_flag=True,
+              help="Score each slice at the threshold of the best F1 on the others, too.")
 @click.option("--thin-truth", is_flag=True, help="For --rand: thin the membranes of LABELS too, if drawn too wide.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the numbers to this file as well.")
 @click.option("--force", is_flag=True, help="Replace the --json file; accept labels of which more than half is membrane.")

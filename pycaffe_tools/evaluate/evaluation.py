@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from contextlib import closing
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -25,6 +25,15 @@ from .histogram import ScoreHistogram
 from .pixels import BestThreshold, Confusion, confusion
 from .scores import ScoreScale, as_float
 from .segments import Best, ThresholdScores
+
+
+class Across(NamedTuple):
+    """Scores with thresholds that come from other slices than those that are scored."""
+
+    thresholds: Dict[int, float]
+    """For each slice, the threshold of the highest F1 on all the others."""
+    counts: Confusion
+    """Summed over the slices, each at its own threshold."""
 
 
 class Evaluation(NamedTuple):
@@ -49,6 +58,8 @@ class Evaluation(NamedTuple):
     """Part of each slice that was evaluated, ``Y0:Y1,X0:X1``; None is all of it."""
     warnings: List[str]
     """Sentences on what makes the numbers doubtful."""
+    across: Optional[Across] = None
+    """If asked for."""
 
     @property
     def positive_fraction(self) -> float:
@@ -64,6 +75,9 @@ class Evaluation(NamedTuple):
         if self.best is not None and self.best_counts is not None:
             content["at_best_f1"] = {"threshold": self.best.threshold, **self.best_counts.scores(),
                                      **self.best_counts._asdict()}
+        if self.across is not None:
+            content["across_slices"] = {"thresholds": {str(z): value for z, value in self.across.thresholds.items()},
+                                        **self.across.counts.scores(), **self.across.counts._asdict()}
         for name, best in (self.segments or {}).items():
             content[name] = best._asdict()
         if self.warnings:
@@ -77,7 +91,7 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
              exclude: Optional[PathLike] = None, add_labels: Optional[PathLike] = None, slices: Optional[str] = None,
              segments: bool = False, thin_truth: bool = False, crop: Optional[str] = None,
              axes: Optional[str] = None, *, ignore_values: Sequence[int] = (), full_scale: Optional[float] = None,
-             ignore_slice_names: bool = False, force: bool = False) -> Evaluation:
+             ignore_slice_names: bool = False, across_slices: bool = False, force: bool = False) -> Evaluation:
     """Compare a probability map (or a mask) with labels.
 
     Memory is that of a slice and of a histogram, whatever the volume.
@@ -97,12 +111,13 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
         record says, or whole slices.
     axes : of the files, where they are not YX or ZYX.
     full_scale : value of the map that is probability 1, where it is not as above.
+    across_slices : score each slice at the threshold of the highest F1 on the other slices, too; takes 1 MB a slice.
     force : accept labels of which more than half is membrane.
 
     Raises
     ------
     UserError : shapes that differ, values that are no probabilities, a map of other slices or another crop, labels
-        that are not clear or mark more than half of the pixels.
+        that are not clear or mark more than half of the pixels, a single slice with ``across_slices``.
     """
     if not 0 <= threshold <= 1:
         raise UserError(f"--threshold {threshold}: is not a probability; give a number from 0 to 1")
@@ -112,7 +127,10 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
     alignment = MapAlignment(slices, crop)
     with closing(Source(stack, coding, axes, ignore_slice_names, alignment.place)) as source:
         chosen, region = list(source.placement.raw_slices), source.placement.region
-        scale = ScoreScale(source, chosen, full_scale)
+        if across_slices and len(chosen) < 2:
+            raise UserError(f"{probability}: one slice is evaluated, and --across-slices takes thresholds from others; "
+                            f"choose more with --slices")
+        scale, by_slice = ScoreScale(source, chosen, full_scale), {}
         histogram, counts, excluded = ScoreHistogram(), Confusion(0, 0, 0, 0), 0
         separated = ThresholdScores(thin_truth=thin_truth) if segments else None
         with Progress(len(chosen), "evaluating") as progress:
@@ -120,6 +138,9 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
                 part = source.read(z)
                 scores, counted, membrane = scale.scores(part, z), part.counted, part.classes == POSITIVE
                 histogram.add(scores[counted], membrane[counted])
+                if across_slices:
+                    by_slice[z] = ScoreHistogram()
+                    by_slice[z].add(scores[counted], membrane[counted])
                 counts = counts.plus(confusion(as_float(scores)[counted] >= threshold, membrane[counted]))
                 excluded += int(counted.size - np.count_nonzero(counted))
                 if separated is not None:
@@ -133,7 +154,20 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
     best = histogram.best_threshold() if histogram.positive.any() else None
     return Evaluation(chosen, excluded, threshold, counts, best, histogram.at(best.threshold) if best else None, auc,
                       histogram.auc_error, separated.best() if separated else None,
-                      None if whole else crop or crop_text(region), doubts)
+                      None if whole else crop or crop_text(region), doubts,
+                      _across(histogram, by_slice) if across_slices else None)
+
+
+def _across(whole: ScoreHistogram, by_slice: Mapping[int, ScoreHistogram]) -> Optional[Across]:
+    """Each slice at the best threshold of the others; None where the others of a slice have no membrane."""
+    thresholds, counts = {}, Confusion(0, 0, 0, 0)
+    for z, here in by_slice.items():
+        others = whole.without(here)
+        if not others.positive.any():
+            return None
+        thresholds[z] = others.best_threshold().threshold
+        counts = counts.plus(here.at(thresholds[z]))
+    return Across(thresholds, counts)
 
 
 def _text(path: Optional[PathLike]) -> Optional[str]:

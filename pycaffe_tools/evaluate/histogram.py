@@ -61,6 +61,13 @@ class ScoreHistogram:
         self.positive += np.bincount(index[labels], minlength=len(self.edges))
         self.negative += np.bincount(index[~labels], minlength=len(self.edges))
 
+    def without(self, part: ScoreHistogram) -> ScoreHistogram:
+        """What was counted here and not in ``part``, of as many bins, whose pixels are all counted here too."""
+        rest = ScoreHistogram(len(self.positive))
+        rest.exact = self.exact
+        rest.positive, rest.negative = self.positive - part.positive, self.negative - part.negative
+        return rest
+
     def auc(self) -> float:
         """Area under the ROC curve, with the scores of a bin tied; NaN if a class is missing."""
         return _area(self.positive, self.negative)

@@ -228,6 +228,7 @@ class Maker:
                    "--dtype", "uint8", "--workers", "1")
         score = ["evaluate", output, "{em}/" + data.main.labels, f"--slices={slices}", "--rand", "--json",
                  "{runs}/" + name + "/scores.json", "--force"]
+        score += ["--across-slices"] if self.scale.folds else []
         score += ["--exclude", "{em}/" + data.main.exclude] if data.main.exclude else []
         seconds = 2 * _START + self.work[run.split("-")[0]] * len(shown) * 800_000 * _PIXEL
         return Node(name, "segment", "segmentation", (segment, tuple(score)), f"{name}/scores.json", (run,), seconds,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, List, Mapping
 
 import numpy as np
 
@@ -15,6 +15,17 @@ from .validation import is_correct, probabilities_of
 def correctness(model: Model, database: Database) -> np.ndarray:
     """Whether each validation patch is classified right: bool, in the order of the database."""
     return is_correct(*probabilities_of(model.net(), model.load_weights(), database.val, database.val_count))
+
+
+def by_slice(right: np.ndarray, pixels: np.ndarray) -> List[List[int]]:
+    """Stack, slice, patches and those classified right, for each slice that validation patches come from.
+
+    ``pixels`` : int, n x 4, as :func:`pycaffe_tools.patches.shards.read_pixels` gives them.
+    """
+    slices, group = np.unique(pixels[:, :2], axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    patches, good = np.bincount(group), np.bincount(group, weights=right)
+    return [[int(stack), int(z), int(count), int(hits)] for (stack, z), count, hits in zip(slices, patches, good)]
 
 
 def packed(right: np.ndarray) -> Dict[str, Any]:

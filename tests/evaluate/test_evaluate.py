@@ -53,6 +53,24 @@ def test_scores_of_a_float_map_are_those_of_its_pixels(tmp_path, membrane, proba
     assert found.best_counts.f1 == pytest.approx(found.best.f1)
 
 
+def test_thresholds_may_come_from_the_other_slices(tmp_path, membrane, probability, labels):
+    grey = np.rint(probability * 255).astype(np.uint8)
+    # The slices differ, so that each would choose another threshold than the others do.
+    grey[1] //= 2
+    found = evaluate(write(tmp_path / "p.tif", grey), labels, across_slices=True)
+    counts = [0, 0, 0, 0]
+    for z in range(3):
+        others = [other for other in range(3) if other != z]
+        threshold = best_threshold(grey[others] / 255, membrane[others]).threshold
+        assert found.across.thresholds[z] == pytest.approx(threshold, abs=1 / 255)
+        counts = np.add(counts, confusion(grey[z] / 255 >= threshold, membrane[z]))
+    assert tuple(found.across.counts) == tuple(counts)
+    assert found.across.counts.f1 < found.best.f1 and "across slices" in report(found)
+    assert found.as_dict()["across_slices"]["f1"] == found.across.counts.f1
+    with pytest.raises(UserError, match="one slice .*--across-slices"):
+        evaluate(tmp_path / "p.tif", labels, across_slices=True, slices="1")
+
+
 def test_a_uint8_map_is_scaled_by_255_and_its_auc_is_exact(tmp_path, membrane, probability, labels):
     grey = np.rint(probability * 255).astype(np.uint8)
     found = evaluate(write(tmp_path / "p.tif", grey), labels, threshold=0.4)

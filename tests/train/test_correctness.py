@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from pycaffe_tools.correctness import cli
-from pycaffe_tools.train.correctness import packed, unpacked
+from pycaffe_tools.train.correctness import by_slice, packed, unpacked
 from pycaffe_tools.train.training import train
 from pycaffe_tools.train.validation import is_correct
 
@@ -17,6 +17,11 @@ def test_right_and_wrong_come_back_as_they_were(count):
     right = np.random.RandomState(count).rand(count) > 0.5
     content = json.loads(json.dumps(packed(right)))
     assert np.array_equal(unpacked(content), right) and content["accuracy"] == pytest.approx(right.mean(), abs=1e-6)
+
+
+def test_right_patches_are_counted_slice_by_slice_of_each_stack():
+    pixels = np.array([[0, 4, 1, 1], [1, 4, 2, 2], [0, 4, 3, 3], [0, 2, 9, 9], [0, 4, 5, 5]])
+    assert by_slice(np.array([True, True, False, False, True]), pixels) == [[0, 2, 1, 0], [0, 4, 3, 2], [1, 4, 1, 1]]
 
 
 def test_a_tie_is_the_lower_class():
@@ -31,4 +36,6 @@ def test_the_share_of_right_patches_is_the_models_accuracy(database, tmp_path):
     assert answer.exit_code == 0, answer.output
     content = json.loads(out.read_text())
     assert content["accuracy"] == pytest.approx(trained.info["validation"]["accuracy"], abs=1e-6)
+    assert sum(part[2] for part in content["by_slice"]) == database.val_count
+    assert sum(part[3] for part in content["by_slice"]) == unpacked(content).sum()
     assert content["patches"] == database.val_count and content["weights_sha256"] == trained.info["files"]["weights.caffemodel"]
