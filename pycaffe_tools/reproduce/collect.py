@@ -32,7 +32,8 @@ from ..base.files import PathLike, read_json_object, write_text
 from ..base.machine import processor
 from ..nets.netgraph import read_net
 from ..volumes.opening import open_volume
-from .catalogue import DATA_SETS, SCALES, SEGMENTED, DataSet
+from .catalogue import DATA_SETS, FIRST, SCALES, SEGMENTED, DataSet, scale_of
+from .maps import compare_maps
 from .nodes import Node, same_commands
 from .store import RunStore
 
@@ -160,6 +161,11 @@ def _segmentation(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
     for key in ("probability", "labels", "exclude", "add_labels"):
         if scores.get(key):
             scores[key] = Path(scores[key]).name
+    if scale_of(*store.root.name.rsplit("-", 1)).folds:
+        full = store.path(f"segment-N-s{node.facts['seed']}") / SEGMENTED
+        scores["map"] = compare_maps(store.path(node.name) / SEGMENTED, full if full.is_file() else None)
+    if node.facts["seed"] != FIRST:
+        return _without_folders(scores, store)
     crop = _data_set(store).crop
     with open_volume(store.path(node.name) / SEGMENTED) as volume:
         _write_png(folder / "crops" / f"{node.facts['run']}.png", volume.read(0)[crop[0]:crop[1], crop[2]:crop[3]])

@@ -232,7 +232,7 @@ class Maker:
         score += ["--exclude", "{em}/" + data.main.exclude] if data.main.exclude else []
         seconds = 2 * _START + self.work[run.split("-")[0]] * len(shown) * 800_000 * _PIXEL
         return Node(name, "segment", "segmentation", (segment, tuple(score)), f"{name}/scores.json", (run,), seconds,
-                    {"run": run, "slices": list(shown)}, resumes=True)
+                    {"run": run, "seed": seed, "slices": list(shown)}, resumes=True)
 
     def timing(self, runs: List[str]) -> Node:
         command = ("timing", *("{runs}/" + run for run in runs), "-o", "{runs}/timing.json", "--force", *self.scale.timing)
