@@ -9,8 +9,8 @@ import click
 
 from ..base.command import OPTIONS, run
 from ..base.files import PathLike, write_json, write_text
-from .claims import Claim
 from .figures import draw_figures
+from .judging.claim import Claim
 from .markup import html, markdown
 from .page import blocks_of
 from .results import Results
@@ -47,7 +47,7 @@ def cli(folders: Tuple[Path, ...]) -> None:
     """
     for folder in folders:
         for claim in write_report(folder):
-            click.echo(f"{claim.word:15} {claim.text}")
+            click.echo(f"{claim.word:15} {claim.text}" + (f" ({claim.reading})" if claim.reading else ""))
         click.echo(f"wrote {folder / 'report.html'} and {folder / 'report.md'}")
 
 

@@ -13,7 +13,8 @@ from ..plots.figure_3 import Curve, draw_figure_3
 from ..plots.panels import draw_panels
 from .results import Results
 from .tables import run_title
-from .verdicts import SMALLEST
+
+SMALLEST = networks.NAMES[-1]
 
 # -- figures ---------------------------------------------------------------------------------------------------
 

@@ -21,13 +21,15 @@ from typing import Dict, List, Mapping, Tuple
 
 from ..base.progress import duration
 from ..nets import paper as networks
-from . import claims
-from .claims import Claim
 from .figures import has_input
+from .judging import claim as verdicts
+from .judging.claim import Claim, statements
 from .markup import Block, Bullets, Heading, Listing, Paragraph, Picture
 from .results import Results
-from .tables import all_tables, with_spread
-from .verdicts import SMALLEST, _verdict
+from .tables import all_tables, with_interval
+from .verdicts import shown
+
+SMALLEST = networks.NAMES[-1]
 
 # -- the page --------------------------------------------------------------------------------------------------
 
@@ -37,31 +39,32 @@ def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) 
     title = f"Reproduction of Roels et al., ISBI 2017, on {data['title']}"
     tables = {table.name: table for table in all_tables(results)}
     of_paper, controls = ([claim for claim in judged if claim.control == control] for control in (False, True))
-    counts = {verdict: sum(claim.verdict == verdict for claim in of_paper)
-              for verdict in (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.UNDECIDED, claims.NOT_RUN)}
+    distinct = statements(judged)
+    counts = {verdict: sum(found == verdict for found in distinct.values())
+              for verdict in (verdicts.REPRODUCED, verdicts.NOT_REPRODUCED, verdicts.UNDECIDED, verdicts.NOT_RUN)}
     page: List[Block] = [
         Heading(1, title),
         Paragraph("Convolutional neural network pruning to accelerate membrane segmentation in electron microscopy: J. "
                   "Roels, J. De Vylder, J. Aelterman, Y. Saeys, W. Philips, ISBI 2017, arXiv:1810.09735. All networks "
                   "were trained, pruned and run with Caffe 1.0 by the code of this repository."),
-        Paragraph(f"Scale: {scale['name']}. Of {len(of_paper)} claims of the paper, with both readings of its sparsity, "
+        Paragraph(f"Scale: {scale['name']}. Of {len(distinct)} statements of the paper, "
                   + ", ".join(f"{count} {'is' if count == 1 else 'are'} {verdict}"
-                              for verdict, count in counts.items() if count) + "."),
+                              for verdict, count in counts.items() if count)
+                  + ". A statement that is judged in several readings counts once, as undecided where they disagree."),
     ]
     missing = results.missing()
     if missing:
         page.append(Paragraph(f"Not complete: {len(missing)} of {len(results.plan['nodes'])} runs are not done, so some "
                               f"cells are empty: {', '.join(missing)}."))
     page += [Heading(2, "Claims of the paper"),
-             Paragraph("Each verdict is computed from the numbers by the rule under it. Reproduced: all figures lie in "
-                       "the claimed range with their whole uncertainty; not reproduced: one lies outside with its whole "
-                       "uncertainty; undecided: neither. A number in brackets says how many seeds, or repetitions, "
-                       "a figure comes from. " + claims.UNCERTAINTY)]
-    page += [_verdict(claim, results) for claim in of_paper]
+             Paragraph("Each verdict is computed from the numbers by the rule under it. Reproduced: the interval of every "
+                       "figure of the claim lies in the range of the rule; not reproduced: one lies outside, at a level that "
+                       "holds for all figures of the claim together (Bonferroni); undecided: neither. " + _intervals(results))]
+    page += [shown(claim) for claim in of_paper]
     page += [Heading(2, "Networks"), tables["table1"], tables["table2-accuracy"], tables["table2-cost"],
              Paragraph(_timing_text(results)), tables["segmentation"], Heading(2, "Controls"),
-             Paragraph(_controls_text(results)), tables["controls"], *(_verdict(claim, results) for claim in controls),
-             tables["definitions"]]
+             Paragraph(_controls_text(results)), tables["controls"], *(shown(claim) for claim in controls),
+             tables["definitions"], *(tables[name] for name in ("curve", "stability") if tables[name].rows)]
     if drawn["figure3"]:
         page += [Heading(2, "Figure 3"), Picture("figures/figure3.png", _figure_3_caption(results))]
     if drawn["figure4"]:
@@ -70,6 +73,17 @@ def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) 
              Heading(2, "What was run"), Bullets(_run_facts(results)), Listing("Commands", _commands(results)),
              Listing("Code, data and weights", _hashes(results))]
     return title, page
+
+
+def _intervals(results: Results) -> str:
+    """What the numbers in brackets are."""
+    sampled = ("Each seed holds out groups of slices of its own, so that the seeds sample tissue as well as weights and "
+               "batches." if results.has_folds else
+               "At this scale all seeds share one split, so that the intervals do not hold what other slices would change.")
+    return ("In square brackets: the two-sided 95 % interval of Student's t over the seeds, then the number of seeds; differences "
+            f"are paired by seed. {sampled} The error within a seed is that of the validation patches as a sample, clustered by "
+            "runs of neighbouring slices; it is given for information. One seed alone has no interval, so nothing is decided by "
+            "it. Each claim is tested by itself at 5 %: of twenty true ones, one may be expected to fail by chance.")
 
 
 def _timing_text(results: Results) -> str:
@@ -120,7 +134,7 @@ def _differences(results: Results) -> List[str]:
     return [
         f"Data: {data['title']} instead of the paper's own, unpublished stack of 3069 x 2301 x 689 voxels; "
         f"{data['main']['text']}.",
-        f"Split: {data['split']}. The paper does not say how its sets were split.",
+        f"Split: {_split(results)}. The paper does not say how its sets were split.",
         f"Patches: {scale['train_patches']:,} for training and {scale['val_patches']:,} for validation; the paper has "
         f"300,000 and 300,000.",
         f"Training: {', '.join(f'{length:,}' for length in lengths)} iterations of 128 patches; retraining: "
@@ -135,6 +149,14 @@ def _differences(results: Results) -> List[str]:
     ] + _sparsity_differs(results)
 
 
+def _split(results: Results) -> str:
+    """What each seed holds out."""
+    if not results.has_folds:
+        return str(results.plan["data_set"]["split"])
+    splits = [node["split"] for node in results.plan["nodes"] if node["kind"] == "database" and "-main-" in node["name"]]
+    return "by groups of neighbouring slices, each held out by one seed at most: " + "; ".join(splits)
+
+
 def _sparsity_differs(results: Results) -> List[str]:
     """The largest disagreement of numbers, where there is one: the smallest network by sparsity."""
     after, before = ({title: results.accuracies(SMALLEST, criterion, before=before) for criterion, title in
@@ -143,7 +165,7 @@ def _sparsity_differs(results: Results) -> List[str]:
     if not all(after.values()) or all(abs(mean(values.values()) - paper) < 1 for values in after.values()):
         return []
     return [f"{SMALLEST} by sparsity: " + " and ".join(
-        f"{with_spread(values)} % ({title}; {with_spread(before[title])} % before retraining)"
+        f"{with_interval(values)} % ({title}; {with_interval(before[title])} % before retraining)"
         for title, values in after.items()) + f" where the paper has {paper:.2f} %. Before retraining these networks are "
         f"far from N, and {results.iterations(SMALLEST, 'apoz'):,} iterations do not make up for it; the paper's retraining "
         f"was presumably longer, or its reference [16] orders features in a third way."]
@@ -164,10 +186,10 @@ def _run_facts(results: Results) -> List[str]:
         + f"{sessions[0]['processes'] if sessions else 1} at a time.",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         f"Seeds: {', '.join(map(str, results.plan['scale']['seeds']))}, of the weight fillers and of the draw of the "
-        f"mini-batches; the patches were drawn with seed 0.",
+        f"mini-batches" + (", and of the patches." if results.has_folds else "; the patches were drawn with seed 0."),
         "Code: commit " + ", ".join(commit[:12] for commit in commits) + ".",
     ]
-    database = results.result("data-main")
+    database = results.result("data-main") or results.result(f"data-main-s{results.seeds[0]}")
     if database:
         facts.append(f"Membrane is {100 * database['class_balance']:.2f} % of the pixels of the validation slices; grey "
                      f"values are normalised with mean {database['normalisation']['mean']:.2f} and standard deviation "
@@ -186,7 +208,7 @@ def _commands(results: Results) -> List[str]:
 
 def _hashes(results: Results) -> List[str]:
     lines = ["SHA-256 of the stacks:"]
-    for name in ("data-main", "data-second"):
+    for name in ("data-main", f"data-main-s{results.seeds[0]}", "data-second"):
         database = results.result(name)
         for source in database["sources"] if database else []:
             for part in ("raw", "labels", "exclude"):

@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-import numpy as np
-
 from ..base.errors import UserError
 from ..base.files import PathLike, read_json_object
 from ..nets import paper as networks
 from ..reproduce.nodes import same_commands
-from ..train.correctness import unpacked
 
 CRITERIA = ("loss", "apoz", "l1", "random", "scratch")
 
@@ -53,6 +50,16 @@ class Results:
         return [node["name"] for node in self.plan["nodes"] if node["name"] not in self.nodes]
 
     @property
+    def seeds(self) -> List[int]:
+        """Of the plan."""
+        return list(self.plan["scale"]["seeds"])
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether each seed holds out slices of its own."""
+        return bool(self.plan["scale"].get("folds"))
+
+    @property
     def nets(self) -> List[str]:
         """N and the pruned networks of the plan, as in Table 1."""
         planned = {node.get("network") for node in self.plan["nodes"] if node["kind"] == "model"}
@@ -71,22 +78,31 @@ class Results:
         wanted = "retrained" if criterion and not before else "trained" if criterion in (None, "scratch") else "pruned"
         found = [node for node in self.nodes.values()
                  if node["kind"] == "model" and node["network"] == network and node["criterion"] == criterion
-                 and node["step"] == wanted and node["data"] == "main"]
+                 and node["step"] == wanted and node["data"] != "second"]
         return {node["seed"]: 100 * node["result"]["validation"]["accuracy"]
                 for node in sorted(found, key=lambda node: node["seed"])}
 
-    def right(self, network: str, criterion: Optional[str]) -> Dict[int, np.ndarray]:
-        """Which validation patches the trained or retrained network classifies right, by seed; see :meth:`accuracies`."""
+    def slices(self, network: str, criterion: Optional[str]) -> Dict[int, List[List[int]]]:
+        """By seed, stack, slice, patches and those that the trained or retrained network classifies right, slice by slice."""
         found = [node for node in self.nodes.values() if node["kind"] == "correctness" and node["network"] == network
-                 and node["criterion"] == criterion]
-        return {node["seed"]: unpacked(node["result"]) for node in sorted(found, key=lambda node: node["seed"])}
+                 and node["criterion"] == criterion and "by_slice" in node["result"]]
+        return {node["seed"]: node["result"]["by_slice"] for node in sorted(found, key=lambda node: node["seed"])}
+
+    def darkness(self) -> Dict[int, float]:
+        """What smoothed grey values alone classify right, in percent, by seed; the same for all that share their patches."""
+        found = {seed: self.result(f"darkness-main-s{seed}") or self.result("darkness-main") for seed in self.seeds}
+        return {seed: 100 * result["accuracy"] for seed, result in found.items() if result}
+
+    def draws(self, batches: int) -> List[str]:
+        """Names of the runs that ordered all layers of the first N on further draws of so many mini-batches."""
+        return [node["name"] for node in self.nodes.values() if node["kind"] == "orderings" and node.get("batches") == batches]
 
     def first(self, network: str) -> Optional[Dict[str, Any]]:
         """The model of the network by loss (or N itself) of the first seed."""
         criterion = None if network == "N" else "loss"
         for node in sorted(self.nodes.values(), key=lambda node: (node.get("seed", 0), node["name"])):
             if (node["kind"] == "model" and node["network"] == network and node["criterion"] == criterion
-                    and node["step"] in ("trained", "retrained") and node["data"] == "main"):
+                    and node["step"] in ("trained", "retrained") and node["data"] != "second"):
                 return node
         return None
 

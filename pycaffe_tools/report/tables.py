@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import csv
 import io
-from statistics import mean, stdev
+import math
+from statistics import mean
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..nets import paper as networks
+from .judging.figures import Figure
 from .results import CRITERIA, Results
 
 NONE = ""
@@ -45,14 +47,13 @@ class Table(NamedTuple):
 
 # -- cells -----------------------------------------------------------------------------------------------------
 
-def with_spread(values: Mapping[int, float]) -> str:
-    """Mean and standard deviation over the seeds, ``93.10 ± 0.20``; a single value stands alone."""
-    numbers = list(values.values())
-    if not numbers:
+def with_interval(values: Mapping[int, float]) -> str:
+    """Mean and half of its 95 % interval over the seeds, ``93.10 ± 0.50``; a single value stands alone."""
+    if not values:
         return NONE
-    if len(numbers) == 1:
-        return f"{numbers[0]:.2f}"
-    return f"{mean(numbers):.2f} ± {stdev(numbers):.2f}"
+    figure = Figure("", tuple(values.values()))
+    low, high = figure.interval()
+    return f"{figure.value:.2f}" + (f" ± {(high - low) / 2:.2f}" if math.isfinite(high) else "")
 
 
 def seeds(*values: Mapping[int, float]) -> str:
@@ -93,12 +94,12 @@ def table_2_accuracy(results: Results) -> Table:
             after, before = ([results.accuracies(net, criterion, before=early) for criterion in CRITERIA[:3]]
                              for early in (False, True))
         lost = {seed: trained[seed] - value for seed, value in after[0].items() if seed in trained and net != "N"}
-        loss, apoz, l1 = map(with_spread, after)
-        rows.append([net, loss, f"{paper.accuracy_loss:.2f}", with_spread(lost), apoz, l1, f"{paper.accuracy_sparsity:.2f}",
-                     *map(with_spread, before), seeds(*after, *before)])
+        loss, apoz, l1 = map(with_interval, after)
+        rows.append([net, loss, f"{paper.accuracy_loss:.2f}", with_interval(lost), apoz, l1, f"{paper.accuracy_sparsity:.2f}",
+                     *map(with_interval, before), seeds(*after, *before)])
     return Table("table2-accuracy",
-                 "Table 2, accuracy A in percent on the validation patches (mean ± standard deviation over the seeds; what is "
-                 "lost is against N of the same seeds)",
+                 "Table 2, accuracy A in percent on the validation patches (mean ± half of the 95 % interval of Student's t over the "
+                 "seeds; what is lost is against N of the same seeds)",
                  ["net", "A loss", "paper", "lost", "A APoZ", "A L1", "paper [16]", "before retraining: loss", "APoZ", "L1",
                   "seeds"], rows)
 
@@ -159,7 +160,7 @@ def table_controls(results: Results) -> Table:
     def add(net: str, criterion: str, title: str, before: Mapping[int, float]) -> None:
         after = results.accuracies(net, criterion)
         if before or after:
-            rows.append([net, title, f"{results.iterations(net, criterion):,}", with_spread(before), with_spread(after),
+            rows.append([net, title, f"{results.iterations(net, criterion):,}", with_interval(before), with_interval(after),
                          seeds(before, after)])
 
     for criterion in ("none", *(f"none-like-{net}" for net in results.nets)):
@@ -170,23 +171,55 @@ def table_controls(results: Results) -> Table:
         if any(results.accuracies(net, criterion) for criterion in ("random", "scratch")):
             for criterion in CRITERIA:
                 add(net, criterion, titles[criterion], results.accuracies(net, criterion, before=True))
-    return Table("controls", "Controls: accuracy in percent before and after retraining (mean ± standard deviation over the "
-                 "seeds)", ["net", "features", "iterations", "before retraining", "after", "seeds"], rows)
+    return Table("controls", "Controls: accuracy in percent before and after retraining (mean ± half of the 95 % "
+                 "interval over the seeds)", ["net", "features", "iterations", "before retraining", "after", "seeds"], rows)
 
 
 def table_definitions(results: Results) -> Table:
     """N and the darkness baseline under each definition of positives and negatives."""
     rows = []
-    for name, run in (("main", "N-s1"), ("second", "N-second-s1")):
-        definition, model, dark = results.plan["data_set"][name], results.result(run), results.result(f"darkness-{name}")
-        if definition and (model or dark):
-            trained = with_spread(results.accuracies("N", None)) if name == "main" else \
-                with_spread({1: 100 * model["validation"]["accuracy"]} if model else {})
-            rows.append([definition["text"], trained, _number(100 * dark["accuracy"] if dark else None, ".2f"),
-                         _number(dark["auc"] if dark else None, ".4f")])
+    by_seed = results.darkness()
+    shared = dict(list(by_seed.items())[:1]) if not results.has_folds else by_seed
+    if by_seed or results.accuracies("N", None):
+        rows.append([results.plan["data_set"]["main"]["text"], with_interval(results.accuracies("N", None)),
+                     with_interval(shared)])
+    definition, model, dark = results.plan["data_set"]["second"], results.result("N-second-s1"), results.result("darkness-second")
+    if definition and (model or dark):
+        rows.append([definition["text"], _number(100 * model["validation"]["accuracy"] if model else None, ".2f"),
+                     _number(100 * dark["accuracy"] if dark else None, ".2f")])
     return Table("definitions", "Accuracy of N and of the darkness baseline (best threshold on the smoothed grey value of "
-                 "the centre pixel, chosen on training patches) in percent",
-                 ["definition", "A of N", "A of darkness", "AUC of darkness"], rows)
+                 "the centre pixel, chosen on training patches) in percent", ["definition", "A of N", "A of darkness"], rows)
+
+
+def table_curve(results: Results) -> Table:
+    """How long is long enough: N of one seed after different lengths of training."""
+    rows = []
+    for node in results.plan["nodes"]:
+        done = results.nodes.get(node["name"])
+        if node["kind"] == "model" and node["network"] == "N" and node["criterion"] in (None, "curve") \
+                and node["step"] == "trained" and node["seed"] == results.seeds[0] and node["data"] != "second":
+            value = 100 * done["result"]["validation"]["accuracy"] if done else None
+            rows.append((node["iterations"], [f"{node['iterations']:,}", _number(value, ".2f")]))
+    return Table("curve", f"Accuracy of N with seed {results.seeds[0]} in percent, by iterations of training",
+                 ["iterations", "A"], [row for _, row in sorted(rows)] if len(rows) > 1 else [])
+
+
+def table_stability(results: Results) -> Table:
+    """How much an order is chance: N7's features chosen on several draws of mini-batches."""
+    rows = []
+    planned = {node["batches"] for node in results.plan["nodes"] if node["kind"] == "orderings" and "batches" in node}
+    for batches in sorted(planned):
+        drawn = [found for name in results.draws(batches) for found in [results.orderings(name)] if found]
+        cells = []
+        for layer in networks.PRUNED_LAYERS:
+            kept = networks.TABLE_1["N7"][layer]
+            chosen = [set(found["layers"][layer]["order"][-kept:]) for found in drawn]
+            pairs = [len(one & other) / len(one | other) for number, one in enumerate(chosen) for other in chosen[:number]]
+            cells.append(f"{mean(pairs):.2f}" if pairs else NONE)
+        rows.append([str(batches), str(len(drawn)), *cells])
+    return Table("stability", "Stability of the order: features that N7 keeps, chosen on different draws of so many mini-batches, "
+                 "that are common to two draws, as a share of those in either (Jaccard index, mean over pairs)",
+                 ["mini-batches", "draws", *networks.PRUNED_LAYERS], rows)
 
 
 def run_title(run: str) -> str:
@@ -198,4 +231,4 @@ def run_title(run: str) -> str:
 def all_tables(results: Results) -> List[Table]:
     """The tables of the report, in its order."""
     return [table_1(results), table_2_accuracy(results), table_2_cost(results), table_segmentation(results),
-            table_controls(results), table_definitions(results)]
+            table_controls(results), table_definitions(results), table_curve(results), table_stability(results)]
