@@ -75,7 +75,9 @@ class Results:
             "none-like-N7" for the same as long as N7.
         before : before retraining.
         """
-        wanted = "retrained" if criterion and not before else "trained" if criterion in (None, "scratch") else "pruned"
+        steps = {node["step"] for node in self.plan["nodes"] if node["kind"] == "model"
+                 and (node["network"], node["criterion"]) == (network, criterion)}
+        wanted = "pruned" if before and "pruned" in steps else "retrained" if not before and "retrained" in steps else "trained"
         found = [node for node in self.nodes.values()
                  if node["kind"] == "model" and node["network"] == network and node["criterion"] == criterion
                  and node["step"] == wanted and node["data"] != "second"]

@@ -86,5 +86,5 @@ def test_the_readme_opens_with_the_table_and_figure_4():
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_readme_says_what_the_reports_say_of_the_claims(folder):
     report = (folder / "report.md").read_text(encoding="utf-8")
-    sentence = re.search(r"Of \d+ claims of the paper[^.]*", report)[0]
+    sentence = re.search(r"Of \d+ statements of the paper[^.]*", report)[0]
     assert sentence in " ".join(README.split())
