@@ -21,6 +21,7 @@ COMMANDS = {
     "ordering": "order a layer's features by what discarding them costs",
     "prune": "discard features down to a network of Table 1, or to a budget",
     "surgery": "remove given features from any Caffe net",
+    "calibrate": "fit how probabilities become those of a volume",
     "segment": "probability of membrane at every pixel of a stack",
     "evaluate": "compare a probability map with labels",
     "plots": "Figures 3 and 4, and a picture of each step",

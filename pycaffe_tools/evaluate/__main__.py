@@ -13,6 +13,7 @@ from ..base.files import refuse_existing, refuse_inputs, require_ending, write_j
 from ..patches.labels import KINDS, RIM, LabelCoding
 from ..volumes.paths import split_dataset
 from .evaluation import Evaluation, evaluate
+from .reliability import expected_calibration_error
 
 
 def report(result: Evaluation) -> str:
@@ -31,6 +32,9 @@ def report(result: Evaluation) -> str:
         lines.append(f"{title:18}" + "".join(f"{_number(counts.scores()[name]):>22}" for _, counts in columns))
     error = f" (within {result.auc_error:.1g})" if result.auc_error >= 5e-5 else ""
     lines.append(f"{'AUC':18}{_number(result.auc):>22}{error}")
+    if result.reliability is not None:
+        lines.append(f"{'calibration error':18}{_number(expected_calibration_error(result.reliability)):>22} (mean distance of "
+                     f"probability and share of membrane)")
     for name, title in (("v_rand", "V-Rand"), ("v_info", "V-Info")):
         if result.segments is not None:
             best = result.segments[name]
@@ -69,6 +73,8 @@ def _number(value: float) -> str:
 @click.option("--rand", "segments", is_flag=True, help="V-Rand and V-Info of the cells between the membranes as well.")
 @click.option("--across-slices", is_flag=True,
               help="Score each slice at the threshold of the best F1 on the others, too.")
+@click.option("--reliability", "reliable", is_flag=True,
+              help="How often a pixel of a given probability is membrane; plots reliability draws it from --json.")
 @click.option("--thin-truth", is_flag=True, help="For --rand: thin the membranes of LABELS too, if drawn too wide.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the numbers to this file as well.")
 @click.option("--force", is_flag=True, help="Replace the --json file; accept labels of which more than half is membrane.")

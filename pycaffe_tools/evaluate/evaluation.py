@@ -23,6 +23,7 @@ from ..volumes.paths import split_dataset
 from .alignment import MapAlignment, crop_text
 from .histogram import ScoreHistogram
 from .pixels import BestThreshold, Confusion, confusion
+from .reliability import Bin, expected_calibration_error, reliability
 from .scores import ScoreScale, as_float
 from .segments import Best, ThresholdScores
 
@@ -60,6 +61,8 @@ class Evaluation(NamedTuple):
     """Sentences on what makes the numbers doubtful."""
     across: Optional[Across] = None
     """If asked for."""
+    reliability: Optional[List[Bin]] = None
+    """If asked for."""
 
     @property
     def positive_fraction(self) -> float:
@@ -78,6 +81,9 @@ class Evaluation(NamedTuple):
         if self.across is not None:
             content["across_slices"] = {"thresholds": {str(z): value for z, value in self.across.thresholds.items()},
                                         **self.across.counts.scores(), **self.across.counts._asdict()}
+        if self.reliability is not None:
+            content["reliability"] = {"expected_calibration_error": expected_calibration_error(self.reliability),
+                                      "bins": [part._asdict() for part in self.reliability]}
         for name, best in (self.segments or {}).items():
             content[name] = best._asdict()
         if self.warnings:
@@ -91,7 +97,8 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
              exclude: Optional[PathLike] = None, add_labels: Optional[PathLike] = None, slices: Optional[str] = None,
              segments: bool = False, thin_truth: bool = False, crop: Optional[str] = None,
              axes: Optional[str] = None, *, ignore_values: Sequence[int] = (), full_scale: Optional[float] = None,
-             ignore_slice_names: bool = False, across_slices: bool = False, force: bool = False) -> Evaluation:
+             ignore_slice_names: bool = False, across_slices: bool = False,
+             reliable: bool = False, force: bool = False) -> Evaluation:
     """Compare a probability map (or a mask) with labels.
 
     Memory is that of a slice and of a histogram, whatever the volume.
@@ -112,6 +119,7 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
     axes : of the files, where they are not YX or ZYX.
     full_scale : value of the map that is probability 1, where it is not as above.
     across_slices : score each slice at the threshold of the highest F1 on the other slices, too; takes 1 MB a slice.
+    reliable : compare probabilities with how often they are right; see :mod:`pycaffe_tools.evaluate.reliability`.
     force : accept labels of which more than half is membrane.
 
     Raises
@@ -155,7 +163,8 @@ def evaluate(probability: PathLike, labels: PathLike, labels_are: str = "membran
     return Evaluation(chosen, excluded, threshold, counts, best, histogram.at(best.threshold) if best else None, auc,
                       histogram.auc_error, separated.best() if separated else None,
                       None if whole else crop or crop_text(region), doubts,
-                      _across(histogram, by_slice) if across_slices else None)
+                      _across(histogram, by_slice) if across_slices else None,
+                      reliability(histogram) if reliable else None)
 
 
 def _across(whole: ScoreHistogram, by_slice: Mapping[int, ScoreHistogram]) -> Optional[Across]:

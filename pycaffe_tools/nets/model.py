@@ -11,7 +11,7 @@ data's grey values; the network sees ``(grey - mean) / std``; or ``by``:
 ``"stack"`` where every volume is normalised by its own mean and deviation,
 with those of the ``stacks`` that it was trained on), ``patch_size``,
 ``pixel_size_nm`` (z, y, x; null where unknown), ``counts`` (features in each
-layer), ``threshold`` (on the probability of membrane), the SHA-256 of both
+layer), ``threshold`` (on the probability of membrane), ``calibration`` (see :mod:`.calibration`), the SHA-256 of both
 files and ``provenance`` (how the model was made).
 """
 
@@ -25,6 +25,7 @@ import numpy as np
 from ..base.errors import UserError
 from ..base.fields import Fields, shown
 from ..base.files import PathLike, read_json, sha256, write_json
+from .calibration import Calibration, read_calibration
 from .files.caffemodel import read_weights
 from .netgraph import NetGraph, read_net
 
@@ -144,6 +145,17 @@ class Model:
             return None
         validation = fields.fields("validation")
         return validation.number("accuracy", 0.0, 1.0) if validation.has("accuracy") else None
+
+    @property
+    def calibration(self) -> Optional[Calibration]:
+        """How its probabilities become those of a volume; None if that was not fitted.
+
+        Raises
+        ------
+        UserError : what is recorded is no calibration.
+        """
+        fields = Fields(self.info, self.directory / INFO)
+        return read_calibration(fields.fields("calibration")) if fields.has("calibration") else None
 
     def net(self) -> NetGraph:
         """The deployed network.

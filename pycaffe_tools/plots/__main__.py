@@ -13,6 +13,7 @@ from ..base.files import refuse_existing, require_ending
 from ..base.ranges import parse_region
 from .figure_3 import draw_figure_3, read_curves
 from .panels import draw_figure_4
+from .reliability import draw_reliability, read_reliability
 from .steps import STEPS, draw_steps, read_slice
 
 
@@ -47,6 +48,19 @@ def fig3(nets: Sequence[str], out: Path, table: Optional[Path], force: bool) -> 
     curves = [curve for name, source in _named(nets, "--net").items() for curve in read_curves(name, source)]
     draw_figure_3(curves, out, table)
     click.echo(f"wrote {out}" + (f" and {table}" if table else ""))
+
+
+@cli.command("reliability", context_settings=OPTIONS)
+@click.option("--scores", multiple=True, required=True, metavar="NAME=JSON",
+              help="What evaluate --reliability --json wrote; several may be given.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="PNG to write.")
+@click.option("--force", is_flag=True, help="Replace what exists.")
+def reliability(scores: Sequence[str], out: Path, force: bool) -> None:
+    """How often a pixel of a given probability is membrane, one line a map."""
+    require_ending(out, ".png")
+    refuse_existing(out, force)
+    draw_reliability({name: read_reliability(source) for name, source in _named(scores, "--scores").items()}, out)
+    click.echo(f"wrote {out}")
 
 
 @cli.command("fig4", context_settings=OPTIONS)

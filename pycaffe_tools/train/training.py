@@ -28,7 +28,8 @@ from ..nets.running.runtime import check_weights
 from ..patches.database import Database, lists, open_database
 from ..patches.shards import check_shards
 from . import log as training_log
-from .validation import validate, versions
+from .calibration import fit_calibration
+from .validation import probabilities_of, scores_of, versions
 
 SNAPSHOT_PREFIX = "snapshot"
 KEPT_SNAPSHOTS = 2
@@ -262,9 +263,10 @@ def _finish(out: Path, plan: TrainingPlan, database: Database) -> model.Model:
     write_text(out / "train_val.prototxt", to_text(plan.network.train_val))
     shutil.copyfile(caffemodel, out / model.WEIGHTS)
     net = read_net(out / model.DEPLOY)
-    scores = validate(net, read_weights(out / model.WEIGHTS), database)
+    found = probabilities_of(net, read_weights(out / model.WEIGHTS), database.val, database.val_count)
+    scores = scores_of(*found, database)
     return model.finish_model(
         out, name=plan.network.name, normalisation=database.model_normalisation(), patch_size=paper.PATCH_SIZE,
         pixel_size_nm=database.pixel_size_nm, counts=plan.network.counts, threshold=scores.threshold,
-        validation=scores.as_dict(),
+        validation=scores.as_dict(), calibration=fit_calibration(*found, database.info["class_balance"]).as_json(),
         provenance={**plan.options, "source": "Roels et al., ISBI 2017, arXiv:1810.09735", "versions": versions()})

@@ -65,7 +65,11 @@ def validate(net: NetGraph, weights: Mapping[str, Sequence[np.ndarray]], databas
     membrane where only a few percent are; so the threshold is chosen with the
     patches weighted to the validation slices' own share of membrane pixels.
     """
-    probabilities, labels = probabilities_of(net, weights, database.val, database.val_count)
+    return scores_of(*probabilities_of(net, weights, database.val, database.val_count), database)
+
+
+def scores_of(probabilities: np.ndarray, labels: np.ndarray, database: Database) -> Scores:
+    """The same from what :func:`probabilities_of` gives for the database's validation patches."""
     membrane = labels == 1
     right = np.where(membrane, probabilities, 1 - probabilities.astype(np.float64))
     threshold, f1 = best_threshold(probabilities, membrane, positive_fraction=database.info["class_balance"])

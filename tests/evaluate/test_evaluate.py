@@ -71,6 +71,19 @@ def test_thresholds_may_come_from_the_other_slices(tmp_path, membrane, probabili
         evaluate(tmp_path / "p.tif", labels, across_slices=True, slices="1")
 
 
+def test_reliability_is_how_often_probabilities_are_right(tmp_path, membrane, probability, labels):
+    grey = np.rint(probability * 255).astype(np.uint8)
+    found = evaluate(write(tmp_path / "p.tif", grey), labels, reliable=True)
+    place = np.minimum((grey / 255 * 10).astype(int), 9)
+    for number, part in enumerate(found.reliability):
+        here = place == number
+        assert part.pixels == here.sum() and part.observed == pytest.approx(membrane[here].mean())
+        assert part.predicted == pytest.approx((grey[here] / 255).mean(), abs=1e-3)
+    error = sum(part.pixels * abs(part.predicted - part.observed) for part in found.reliability) / grey.size
+    assert found.as_dict()["reliability"]["expected_calibration_error"] == pytest.approx(error)
+    assert "calibration error" in report(found)
+
+
 def test_a_uint8_map_is_scaled_by_255_and_its_auc_is_exact(tmp_path, membrane, probability, labels):
     grey = np.rint(probability * 255).astype(np.uint8)
     found = evaluate(write(tmp_path / "p.tif", grey), labels, threshold=0.4)

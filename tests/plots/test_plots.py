@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 pytest.importorskip("matplotlib")
 
@@ -94,3 +95,15 @@ def test_figure_4_refuses_what_does_not_belong_together(tmp_path, capsys):
     with pytest.raises(UserError, match="exists already"):
         fig4("N=%s@0.5" % (tmp_path / "p.tif"))
     fig4("N=%s@0.5" % (tmp_path / "p.tif"), "--force")
+
+
+def test_reliability_is_drawn_from_scores(tmp_path):
+    bins = [{"predicted": 0.05 + 0.1 * n, "observed": (0.05 + 0.1 * n) ** 2, "pixels": 100} for n in range(10)]
+    write_json(tmp_path / "a.json", {"reliability": {"bins": bins}})
+    write_json(tmp_path / "b.json", {"auc": 0.9})
+    out = tmp_path / "r.png"
+    answer = CliRunner().invoke(plots_command.cli, ["reliability", "--scores", f"before={tmp_path / 'a.json'}", "-o", str(out)])
+    assert answer.exit_code == 0, answer.output
+    assert png_size(out)[0] > 400
+    refused = CliRunner().invoke(plots_command.cli, ["reliability", "--scores", f"b={tmp_path / 'b.json'}", "-o", f"{out}2.png"])
+    assert "b.json: holds no reliability" in str(refused.exception)
