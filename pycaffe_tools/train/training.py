@@ -175,6 +175,8 @@ def _finished_before(out: Path, plan: TrainingPlan, resume: bool, force: bool) -
     if force:
         refuse_existing(out, force, PRODUCTS)
     if not record.is_file():
+        if _has_just_begun(out):
+            shutil.rmtree(out)
         refuse_existing(out, force)
     elif latest_snapshot(record.with_name(SNAPSHOT_PREFIX)) is None and not (out / model.INFO).is_file():
         # Caffe gave up, or was killed, before its first snapshot: there is nothing to lose.
@@ -194,13 +196,20 @@ def _finished_before(out: Path, plan: TrainingPlan, resume: bool, force: bool) -
     return False
 
 
+def _has_just_begun(out: Path) -> bool:
+    """Whether a folder is all that a training left which was killed as it began."""
+    return (out.is_dir() and [path.name for path in out.iterdir()] == ["training"]
+            and all(path.name.startswith(".options.partial-") for path in (out / "training").iterdir()))
+
+
 def _prepare(work: Path, plan: TrainingPlan, database: Database) -> None:
+    # First, so that what a kill leaves is known as a training of ours.
+    if not (work / "options.json").is_file():
+        write_json(work / "options.json", plan.options)
     lists(database, work)
     write_net(work / "train_val.prototxt", plan.train_val, "Filled in by pycaffe_tools.train: data sources, test batch.")
     changes = "# The committed solver with its paths, lengths and intervals filled in by pycaffe_tools.train.\n"
     write_text(work / "solver.prototxt", changes + to_text(plan.solver))
-    if not (work / "options.json").is_file():
-        write_json(work / "options.json", plan.options)
 
 
 def _run(out: Path, plan: TrainingPlan, gpu: Optional[int]) -> None:

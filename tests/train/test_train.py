@@ -188,6 +188,22 @@ def test_a_model_of_stacks_normalised_one_by_one_holds_those_of_its_training(tmp
         assert stack["mean"] == pytest.approx(tifffile.imread(volume.raw)[0].mean())
 
 
+@pytest.mark.parametrize("left", [None, ".options.partial-host-1.json", "options.json"])
+def test_a_training_that_was_killed_as_it_began_begins_again(database, tmp_path, left):
+    work = tmp_path / "N7" / "training"
+    work.mkdir(parents=True)
+    if left:
+        (work / left).write_text("{}")
+    train("N7", database.directory, tmp_path / "N7", max_iter=1, tests=1, resume=True)
+    assert sorted(path.name for path in work.iterdir() if "partial" in path.name) == []
+    other = tmp_path / "other" / "training"
+    other.mkdir(parents=True)
+    (other / "diary.txt").write_text("mine")
+    with pytest.raises(UserError, match="exists already"):
+        train("N7", database.directory, tmp_path / "other", max_iter=1, tests=1, resume=True)
+    assert (other / "diary.txt").is_file()
+
+
 def test_killed_after_the_last_iteration_the_curve_is_written_from_the_log(trained, database, tmp_path):
     out = tmp_path / "N7"
     shutil.copytree(trained.directory, out)
