@@ -5,33 +5,34 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Sequence, Tuple
+from typing import Any, Iterable, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..base.errors import UserError
 from ..base.files import PathLike
-from ..nets.paper import PATCH_SIZE
 from ..volumes.axes import brief
 from ..volumes.hdf5.writing import create_reserved_dataset, reserve_space
 
-_BLOCK = 2048
+_BLOCK = 2 ** 21
+"""Pixels in what is read or written at once: 8 MiB."""
 
 
-def blocks(count: int) -> Iterator[slice]:
-    """Slices of at most 2048 patches (8 MiB) that cover ``count`` of them."""
-    return (slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK))
+def blocks(count: int, size: int) -> Iterator[slice]:
+    """Slices that cover ``count`` patches of ``size`` x ``size`` pixels, of at most 8 MiB each."""
+    step = max(_BLOCK // size ** 2, 1)
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 class ShardWriter:
     """HDF5 files of nearly equal length, written at any rows."""
 
-    def __init__(self, folder: Path, name: str, patches: int, shard_patches: int):
+    def __init__(self, folder: Path, name: str, patches: int, shard_patches: int, size: int):
         count = math.ceil(patches / shard_patches)
         self.files = [f"{name}_{number:03d}.h5" for number in range(count)]
         self.ends = [patches * (number + 1) // count for number in range(count)]
         self.rows = [end - start for start, end in zip([0] + self.ends, self.ends)]
-        self._folder = folder
+        self._folder, self._size = folder, size
         self._stack = ExitStack()
 
     def __enter__(self) -> ShardWriter:
@@ -39,7 +40,7 @@ class ShardWriter:
 
         for file, rows in zip(self.files, self.rows):
             with h5py.File(self._folder / file, "w") as handle:
-                create_reserved_dataset(handle, "data", (rows, 1, PATCH_SIZE, PATCH_SIZE), np.float32)
+                create_reserved_dataset(handle, "data", (rows, 1, self._size, self._size), np.float32)
                 create_reserved_dataset(handle, "label", (rows,), np.float32)
                 create_reserved_dataset(handle, "pixel", (rows, 4), np.int32)
             reserve_space(self._folder / file)
@@ -52,7 +53,7 @@ class ShardWriter:
         self._stack.close()
 
     def write(self, rows: np.ndarray, patches: np.ndarray, label: int, pixels: np.ndarray) -> None:
-        """Write n patches of one class (n x 32 x 32) at these rows, numbered through all shards.
+        """Write n patches of one class (n x size x size) at these rows, numbered through all shards.
 
         ``pixels`` (n x 4) says where each came from: number of its stack, slice, row, column.
         """
@@ -67,22 +68,24 @@ class ShardWriter:
                 handle["pixel"][here - (end - count)] = places
 
 
-def check_shards(shards: Sequence[PathLike]) -> None:
+def check_shards(shards: Sequence[PathLike], size: Optional[int] = None) -> None:
     """Read shards to their end before a program does that would not say what is wrong with them.
+
+    ``size`` is the side of their patches in pixels; None for whatever each holds.
 
     Raises
     ------
     UserError : as :func:`read_rows` does.
     """
     for shard in shards:
-        with _opened(shard) as handle:
-            for block in blocks(handle["label"].shape[0]):
+        with _opened(shard, size) as handle:
+            for block in blocks(handle["label"].shape[0], handle["data"].shape[-1]):
                 _check_values(shard, handle["data"][block], handle["label"][block])
 
 
 @contextmanager
-def _opened(shard: PathLike) -> Iterator[Any]:
-    """An opened shard of the right form."""
+def _opened(shard: PathLike, size: Optional[int] = None) -> Iterator[Any]:
+    """An opened shard of the right form, with patches of ``size`` pixels a side; None: of any."""
     import h5py
 
     try:
@@ -90,9 +93,11 @@ def _opened(shard: PathLike) -> Iterator[Any]:
             shapes = {name: handle[name].shape if isinstance(handle.get(name), h5py.Dataset) else None
                       for name in ("data", "label")}
             rows = (shapes["label"] or (0,))[0]
-            if shapes != {"data": (rows, 1, PATCH_SIZE, PATCH_SIZE), "label": (rows,)} or any(
+            side = size or (shapes["data"] or (0,))[-1]
+            if not side or shapes != {"data": (rows, 1, side, side), "label": (rows,)} or any(
                     handle[name].dtype != np.float32 for name in shapes):
-                raise UserError(f"{shard}: is not a shard of patches, data float32 of n x 1 x {PATCH_SIZE} x {PATCH_SIZE} and "
+                sides = f"{size} x {size}" if size else "size x size"
+                raise UserError(f"{shard}: is not a shard of patches, data float32 of n x 1 x {sides} and "
                                 f"label float32 of n; copy it again, or make the database again")
             yield handle
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -123,17 +128,18 @@ def read_pixels(shards: Sequence[PathLike]) -> np.ndarray:
     return np.concatenate(found)
 
 
-def read_rows(shards: Sequence[PathLike], rows: Iterable[int]) -> Tuple[np.ndarray, np.ndarray]:
+def read_rows(shards: Sequence[PathLike], rows: Iterable[int], size: Optional[int] = None) -> Tuple[np.ndarray, np.ndarray]:
     """Read patches by number, numbered from 0 through the shards in order.
 
     Parameters
     ----------
     shards : e.g. ``database.train``.
     rows : any order, repeats allowed.
+    size : side of the patches in pixels, e.g. ``database.patch_size``; None: that of the first shard.
 
     Returns
     -------
-    data : float32, n x 1 x 32 x 32; label : float32, n, 0 or 1.  In the order of ``rows``.
+    data : float32, n x 1 x size x size; label : float32, n, 0 or 1.  In the order of ``rows``.
 
     Raises
     ------
@@ -141,15 +147,18 @@ def read_rows(shards: Sequence[PathLike], rows: Iterable[int]) -> Tuple[np.ndarr
         that are no numbers or labels other than 0 and 1.
     """
     rows = np.asarray(list(rows) if not isinstance(rows, np.ndarray) else rows, np.int64)
-    data = np.empty((rows.size, 1, PATCH_SIZE, PATCH_SIZE), np.float32)
+    if size is None and shards:
+        with _opened(shards[0]) as handle:
+            size = handle["data"].shape[-1]
+    data = np.empty((rows.size, 1, size or 0, size or 0), np.float32)
     label = np.empty(rows.size, np.float32)
     start, found = 0, 0
     for shard in shards:
-        with _opened(shard) as handle:
+        with _opened(shard, size) as handle:
             count = handle["label"].shape[0]
             here = np.flatnonzero((rows >= start) & (rows < start + count))
             local, back = np.unique(rows[here] - start, return_inverse=True)
-            for block in blocks(local.size):
+            for block in blocks(local.size, data.shape[-1]):
                 # Selecting single rows is slow in HDF5; a run of rows is one read.
                 some = local[block]
                 run_of_rows = some[-1] - some[0] + 1 == some.size
