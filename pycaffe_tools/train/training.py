@@ -69,9 +69,9 @@ def train(network: Union[str, Mapping[str, int]], data: PathLike, out: PathLike,
     plan = _plan(network_of(network, database, name), database, max_iter, base_lr, weights, seed, tests)
     if _finished_before(out, plan, resume, force):
         return model.open_model(out)
-    work.mkdir(parents=True, exist_ok=True)
     # Caffe itself dies of a damaged shard, without a word.
     check_shards([*database.train, *database.val], database.patch_size)
+    work.mkdir(parents=True, exist_ok=True)
     _prepare(work, plan, database)
     _run(out, plan, gpu)
     return _finish(out, plan, database)
@@ -115,8 +115,9 @@ def _initial_weights(network: Network, weights: Optional[PathLike], database: Da
     if weights is None:
         return None
     path = Path(weights)
-    if path.is_dir():
-        opened = model.open_model(path)
+    # A caffemodel that lies in its model directory is known as well as the directory.
+    if path.is_dir() or (path.name == model.WEIGHTS and (path.parent / model.INFO).is_file()):
+        opened = model.open_model(path if path.is_dir() else path.parent)
         database.check_patch_size(opened.patch_size, weights)
         path = opened.weights
     check_initial_weights(network, read_weights(path), path, database)
