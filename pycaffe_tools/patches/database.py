@@ -80,6 +80,7 @@ def open_database(path: PathLike) -> Database:
     fields = read_fields(directory / INFO)
     if fields.whole("format") != FORMAT:
         raise UserError(f"{directory / INFO}: is not of format {FORMAT}; make the database again")
+    patch_size = fields.whole("patch_size", 1)
     shards: Dict[str, List[Path]] = {}
     counts: Dict[str, int] = {}
     for name in SPLITS:
@@ -91,13 +92,17 @@ def open_database(path: PathLike) -> Database:
             raise UserError(f"{directory / INFO}: says that there are {counts[name]} {name} patches, but its shards hold "
                             f"another number; make the database again")
         for file, shard in zip(shards[name], described):
+            # Told before anything is made for patches of that size; shards are not compressed.
+            if shard.whole("patches") * patch_size ** 2 * 4 > shard.whole("bytes"):
+                raise UserError(f"{directory / INFO}: says that patches have {patch_size} x {patch_size} pixels, but {file.name} is "
+                                f"too small for that; copy it again, or make the database again")
             if not file.is_file() or file.stat().st_size != shard.whole("bytes"):
                 raise UserError(f"{file}: is missing or not as long as {INFO} says; copy it again, or make "
                                 f"the database again")
     info: Dict[str, Any] = read_json(directory / INFO)
     fields.number("class_balance", 0, 1)
     return Database(directory, shards["train"], shards["val"], counts["train"], counts["val"],
-                    fields.whole("patch_size", 1), _normalisation(fields), fields.sizes("pixel_size_nm", 3), info)
+                    patch_size, _normalisation(fields), fields.sizes("pixel_size_nm", 3), info)
 
 
 def _normalisation(fields: Fields) -> Optional[Normalisation]:

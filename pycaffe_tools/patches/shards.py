@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import Any, Iterable, Iterator, Sequence, Tuple
 
 import numpy as np
 
 from ..base.errors import UserError
 from ..base.files import PathLike
+from ..nets.paper import PATCH_SIZE
 from ..volumes.axes import brief
 from ..volumes.hdf5.writing import create_reserved_dataset, reserve_space
 
@@ -68,10 +69,8 @@ class ShardWriter:
                 handle["pixel"][here - (end - count)] = places
 
 
-def check_shards(shards: Sequence[PathLike], size: Optional[int] = None) -> None:
-    """Read shards to their end before a program does that would not say what is wrong with them.
-
-    ``size`` is the side of their patches in pixels; None for whatever each holds.
+def check_shards(shards: Sequence[PathLike], size: int = PATCH_SIZE) -> None:
+    """Read shards of patches of ``size`` pixels a side to their end, before a program does that would not say what is wrong.
 
     Raises
     ------
@@ -79,13 +78,13 @@ def check_shards(shards: Sequence[PathLike], size: Optional[int] = None) -> None
     """
     for shard in shards:
         with _opened(shard, size) as handle:
-            for block in blocks(handle["label"].shape[0], handle["data"].shape[-1]):
+            for block in blocks(handle["label"].shape[0], size):
                 _check_values(shard, handle["data"][block], handle["label"][block])
 
 
 @contextmanager
-def _opened(shard: PathLike, size: Optional[int] = None) -> Iterator[Any]:
-    """An opened shard of the right form, with patches of ``size`` pixels a side; None: of any."""
+def _opened(shard: PathLike, size: int) -> Iterator[Any]:
+    """An opened shard of the right form, with patches of ``size`` pixels a side."""
     import h5py
 
     try:
@@ -93,11 +92,9 @@ def _opened(shard: PathLike, size: Optional[int] = None) -> Iterator[Any]:
             shapes = {name: handle[name].shape if isinstance(handle.get(name), h5py.Dataset) else None
                       for name in ("data", "label")}
             rows = (shapes["label"] or (0,))[0]
-            side = size or (shapes["data"] or (0,))[-1]
-            if not side or shapes != {"data": (rows, 1, side, side), "label": (rows,)} or any(
+            if shapes != {"data": (rows, 1, size, size), "label": (rows,)} or any(
                     handle[name].dtype != np.float32 for name in shapes):
-                sides = f"{size} x {size}" if size else "size x size"
-                raise UserError(f"{shard}: is not a shard of patches, data float32 of n x 1 x {sides} and "
+                raise UserError(f"{shard}: is not a shard of patches, data float32 of n x 1 x {size} x {size} and "
                                 f"label float32 of n; copy it again, or make the database again")
             yield handle
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -111,8 +108,10 @@ def _check_values(shard: PathLike, patches: np.ndarray, labels: np.ndarray) -> N
         raise UserError(f"{shard}: holds labels other than 0 and 1; copy it again, or make the database again")
 
 
-def read_pixels(shards: Sequence[PathLike]) -> np.ndarray:
+def read_pixels(shards: Sequence[PathLike], size: int = PATCH_SIZE) -> np.ndarray:
     """Where every patch of some shards came from: int32, n x 4, number of its stack, slice, row, column.
+
+    ``size`` is the side of the patches in pixels.
 
     Raises
     ------
@@ -120,7 +119,7 @@ def read_pixels(shards: Sequence[PathLike]) -> np.ndarray:
     """
     found = []
     for shard in shards:
-        with _opened(shard) as handle:
+        with _opened(shard, size) as handle:
             if "pixel" not in handle:
                 raise UserError(f"{shard}: does not say from which pixel each patch came; make the database again with "
                                 f"python -m pycaffe_tools.patches")
@@ -128,14 +127,14 @@ def read_pixels(shards: Sequence[PathLike]) -> np.ndarray:
     return np.concatenate(found)
 
 
-def read_rows(shards: Sequence[PathLike], rows: Iterable[int], size: Optional[int] = None) -> Tuple[np.ndarray, np.ndarray]:
+def read_rows(shards: Sequence[PathLike], rows: Iterable[int], size: int = PATCH_SIZE) -> Tuple[np.ndarray, np.ndarray]:
     """Read patches by number, numbered from 0 through the shards in order.
 
     Parameters
     ----------
     shards : e.g. ``database.train``.
     rows : any order, repeats allowed.
-    size : side of the patches in pixels, e.g. ``database.patch_size``; None: that of the first shard.
+    size : side of the patches in pixels, ``database.patch_size``.
 
     Returns
     -------
@@ -147,10 +146,7 @@ def read_rows(shards: Sequence[PathLike], rows: Iterable[int], size: Optional[in
         that are no numbers or labels other than 0 and 1.
     """
     rows = np.asarray(list(rows) if not isinstance(rows, np.ndarray) else rows, np.int64)
-    if size is None and shards:
-        with _opened(shards[0]) as handle:
-            size = handle["data"].shape[-1]
-    data = np.empty((rows.size, 1, size or 0, size or 0), np.float32)
+    data = np.empty((rows.size, 1, size, size), np.float32)
     label = np.empty(rows.size, np.float32)
     start, found = 0, 0
     for shard in shards:
@@ -158,7 +154,7 @@ def read_rows(shards: Sequence[PathLike], rows: Iterable[int], size: Optional[in
             count = handle["label"].shape[0]
             here = np.flatnonzero((rows >= start) & (rows < start + count))
             local, back = np.unique(rows[here] - start, return_inverse=True)
-            for block in blocks(local.size, data.shape[-1]):
+            for block in blocks(local.size, size):
                 # Selecting single rows is slow in HDF5; a run of rows is one read.
                 some = local[block]
                 run_of_rows = some[-1] - some[0] + 1 == some.size
