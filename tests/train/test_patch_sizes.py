@@ -105,7 +105,7 @@ def test_the_command_takes_counts_and_a_name_in_place_of_a_network(databases, tm
     ({**COUNTS, "c1": 100_000}, None, "c1: would make a blob of .*ask for fewer features")])
 def test_counts_and_names_that_cannot_be_are_refused_before_anything_is_written(databases, tmp_path, network, name, said):
     with pytest.raises(UserError, match=said):
-        train(network, databases[40].directory, tmp_path / "out", name=name)
+        train(network, databases[40].directory, tmp_path / "out", name=name, max_iter=1)
     assert not (tmp_path / "out").exists()
 
 
@@ -113,7 +113,7 @@ def test_counts_and_names_that_cannot_be_are_refused_before_anything_is_written(
 def test_patches_of_24_leave_nothing_for_the_third_convolution(databases, tmp_path, network):
     with pytest.raises(UserError, match=r"patches of 24 x 24 pixels do not suit .* \(layer c3: its kernel is larger than its 2x2 "
                                         r"input\); it needs at least 30 x 30, .* --patch-size 30"):
-        train(network, databases[24].directory, tmp_path / "out")
+        train(network, databases[24].directory, tmp_path / "out", max_iter=1)
     assert not (tmp_path / "out").exists()
 
 
@@ -122,18 +122,18 @@ def test_30_is_the_smallest_size_at_which_caffe_itself_makes_every_layer(stack, 
     assert train(COUNTS, made.directory, tmp_path / "out", max_iter=1, tests=1).patch_size == 30
     made = make_database([stack], tmp_path / "29", "membrane", train=100, val=100, patch_size=29)
     with pytest.raises(UserError, match="29 x 29 pixels do not suit .*layer p3.*at least 30 x 30"):
-        train(COUNTS, made.directory, tmp_path / "none")
+        train(COUNTS, made.directory, tmp_path / "none", max_iter=1)
 
 
 def test_weights_for_another_patch_size_are_refused_with_both_sizes(models, databases, tmp_path):
     data, out = databases[40].directory, tmp_path / "out"
     for given in (models[32].directory, models[32].weights):
         with pytest.raises(UserError, match="patches have 40 x 40 pixels, but .*/32.* is for patches of 32 x 32"):
-            train(COUNTS, data, out, weights=given)
+            train(COUNTS, data, out, weights=given, max_iter=1)
     bare = tmp_path / "bare.caffemodel"
     bare.write_bytes(models[48].weights.read_bytes())
     with pytest.raises(UserError, match="bare.caffemodel: holds weights for patches of 46 to 53 pixels a side, but .* have 40"):
-        train(COUNTS, data, out, weights=bare)
+        train(COUNTS, data, out, weights=bare, max_iter=1)
     assert not out.exists()
 
 
@@ -147,7 +147,7 @@ def test_a_model_is_pruned_and_retrained_at_its_size_and_refused_at_another(mode
         again = train(str(out), databases[size].directory, tmp_path / f"again{size}", weights=out, max_iter=1, tests=1)
         assert (again.patch_size, again.counts) == (size, {"c1": 4, "c2": 5, "c3": 2, "fc4": 5})
     with pytest.raises(UserError, match="patches have 48 x 48 pixels, but .* is for patches of 40 x 40"):
-        train(str(tmp_path / "40"), databases[48].directory, tmp_path / "none")
+        train(str(tmp_path / "40"), databases[48].directory, tmp_path / "none", max_iter=1)
     with pytest.raises(UserError, match="patches have 48 x 48 pixels, but .* is for patches of 40 x 40"):
         prune({"c1": 4}, models[40].directory, databases[48].directory, tmp_path / "none", **options)
     assert not (tmp_path / "none").exists()
