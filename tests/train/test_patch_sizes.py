@@ -11,6 +11,7 @@ pytestmark = pytest.mark.caffe
 
 from pycaffe_tools import darkness, segment
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.calibrate import cli as calibrate_cli
 from pycaffe_tools.correctness import cli as correctness_cli
 from pycaffe_tools.datasets.scene import write_synthetic
 from pycaffe_tools.nets import paper
@@ -159,7 +160,11 @@ def test_the_other_readers_of_a_database_refuse_a_model_for_another_size(models,
         refused = CliRunner().invoke(command, [model, "--data", wrong, *more, str(tmp_path / "out.json")])
         assert isinstance(refused.exception, UserError) and "32 x 32 pixels, but" in str(refused.exception)
         assert CliRunner().invoke(command, [model, "--data", right, *more, str(tmp_path / "out.json")]).exit_code == 0
+        content = json.loads((tmp_path / "out.json").read_text())
+        assert command is ordering_cli or "by_slice" in content
         (tmp_path / "out.json").unlink()
+    assert "32 x 32 pixels, but" in str(CliRunner().invoke(calibrate_cli, [model, "--data", wrong]).exception)
+    assert CliRunner().invoke(calibrate_cli, [model, "--data", right]).exit_code == 0
 
 
 def test_darkness_looks_at_the_centre_of_larger_patches(databases):
