@@ -33,7 +33,8 @@ class Slices(NamedTuple):
     dtype: np.dtype
     region: Region
     """The part that is segmented."""
-    count: int
+    total: int
+    """How many."""
 
 
 class Computing:
@@ -65,7 +66,7 @@ class Computing:
         self._dtype = request.dtype
         graph = model.net()
         workers = request.workers or cores()
-        job = Job(slices.shape, slices.region.shape, slices.count, slices.dtype.itemsize,
+        job = Job(slices.shape, slices.region.shape, slices.total, slices.dtype.itemsize,
                   4 + (request.dtype == "uint8") + 2 * bool(request.mask_out or request.overlay_out),
                   request.overlay_out is not None, peak_so_far())
         self.plan: SegmentationPlan = make_plan(engine, graph, job, workers, request.max_memory or default_limit(workers),
@@ -95,7 +96,7 @@ class Computing:
         """
         mean, std = self.normalisation
         settings = Settings(self.plan.engine, str(self.model.deploy), str(self.model.weights), mean, std, self.plan.tile)
-        tiles = len(self._tiles) * (self.slices.count if slices is None else slices)
+        tiles = len(self._tiles) * (self.slices.total if slices is None else slices)
         run_workers(queue, settings, min(self.plan.workers, tiles), report)
 
     def result(self, where: str, grey: np.ndarray, probability: np.ndarray) -> SliceResult:
