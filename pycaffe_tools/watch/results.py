@@ -102,7 +102,9 @@ class Results:
         """
         place = self.folder / MANIFEST
         if not place.is_file():
-            others = [entry.name for entry in self.folder.iterdir() if entry.name != "lock"] if self.folder.is_dir() else []
+            # A lock and a log are all that there is before the first slice.
+            others = [entry.name for entry in self.folder.iterdir()
+                      if entry.name not in ("lock", LOG)] if self.folder.is_dir() else []
             if others and force:
                 raise UserError(f"{self.folder}: holds files ({', '.join(sorted(others)[:3])}) and no {MANIFEST}, so it is not what "
                                 f"watch has made, and --force does not replace it; choose another folder")

@@ -65,7 +65,7 @@ function figureOf(slice) {
   figure.dataset.picture = slice.picture;
   image.src = "picture/" + slice.picture + ".png";
   image.alt = "Outline of the membrane in " + slice.name;
-  caption.append(element("b", slice.name), slice.model + (slice.late ? ", the faster model" : "") + "; " + time(slice.seconds) + ", " +
+  caption.append(element("b", slice.name), slice.model + (slice.late ? ", the faster model" : "") + ", in " + time(slice.seconds) + ", " +
                  time(slice.delay) + " after it came; " + (100 * slice.membrane).toFixed(1) + " % membrane");
   if (slice.drift) caption.append(element("span", "; " + slice.drift, "warn"));
   figure.append(image, caption);
@@ -75,7 +75,7 @@ function figureOf(slice) {
 function failures(news) {
   const all = Object.entries(news.failed || {});
   byId("troubles").hidden = !all.length;
-  byId("failed").replaceChildren(...all.map(([name, sentence]) => element("li", name + ": " + sentence)));
+  byId("failed").replaceChildren(...all.map(([name, sentence]) => element("li", sentence.includes(name) ? sentence : name + ": " + sentence)));
 }
 
 function shape(name, numbers, className, text) {
