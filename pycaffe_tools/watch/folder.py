@@ -32,6 +32,10 @@ class FolderGone(Exception):
 class WatchedFolder:
     """A folder of slices, or those of its files that a pattern chooses (``folder/*_raw.png``).
 
+    Attributes
+    ----------
+    unnamed : files that the last scan has left out, since their names are no text that a record could hold.
+
     Raises
     ------
     UserError : there is no such folder.
@@ -40,6 +44,7 @@ class WatchedFolder:
     def __init__(self, path: PathLike):
         self.path = str(path)
         self.pattern: Optional[str]
+        self.unnamed: List[str] = []
         self.folder, self.pattern = split_pattern(path)
         if not self.folder.is_dir():
             raise UserError(f"{self.folder}: there is no such folder; check the path, or make the folder that the microscope will "
@@ -52,14 +57,18 @@ class WatchedFolder:
         ------
         FolderGone : the folder cannot be read.
         """
-        found = {}
+        found, unnamed = {}, []
         try:
             for file in slice_files(self.folder, self.pattern):
                 signature = self.signature(file.name)
-                if signature is not None:
+                shown = file.name.encode("utf-8", "replace").decode("utf-8")
+                if shown != file.name:
+                    unnamed.append(shown)
+                elif signature is not None:
                     found[file.name] = signature
         except OSError as error:
             raise FolderGone(error.strerror or str(error)) from None
+        self.unnamed = unnamed
         return found
 
     def signature(self, name: str) -> Optional[Signature]:

@@ -21,22 +21,27 @@ from .pace import Pace
 from .request import Asked, WatchRequest, ask
 from .results import Done, Results
 from .server import PageServer
-from .summary import Summary
+from .summary import Summary, listed
 from .work import FAILED, FINISHED, FIRST, LATE, STARTED, Job, Work
 
 SHORTEST_LOOK = 0.2
 """Seconds between two looks at the folder at least, however much is told of it."""
 
 TRY_AGAIN = 30.0
-"""Seconds after which a slice that could not be read is tried again though its file is the same: a share may have failed."""
+"""Seconds after which a slice that could not be read is tried again though its file is the same, since a share may have
+failed; then after twice as long, and so on."""
 
 
 class Failure(NamedTuple):
-    """Why a slice could not be made, from which state of its file, and when that was found out."""
+    """Why a slice could not be made."""
 
     sentence: str
     signature: Signature
-    clock: float
+    """Of the file that it could not be made from."""
+    pause: float
+    """Seconds before it is tried again."""
+    until: float
+    """When these are over."""
 
 
 def watch(request: WatchRequest, say: Callable[[str], None] = print) -> Summary:
@@ -52,8 +57,8 @@ def watch(request: WatchRequest, say: Callable[[str], None] = print) -> Summary:
     UserError : what the user can put right; what is finished is kept.
     """
     asked, folder, results = ask(request), WatchedFolder(request.folder), Results(request.out)
-    earlier = results.begin(asked.manifest, request.force)
     try:
+        earlier = results.begin(asked.manifest, request.force)
         notice = Notice(folder.folder, request.poll)
         try:
             return Watch(asked, folder, results, notice, say).run(earlier)
@@ -83,6 +88,7 @@ class Watch:
         self._gone: Optional[float] = None
         self._stopping = False
         self._changed = self._looked = float("-inf")
+        self._begun = float("inf")
         self._order: Optional[str] = None
         self._drift = ""
         self._computed: Dict[str, Job] = {}
@@ -155,7 +161,7 @@ class Watch:
         return max(SHORTEST_LOOK, min(self.notice.interval, settling))
 
     def _look(self, clock: float) -> None:
-        self._looked = clock
+        self._looked, unnamed = clock, self.folder.unnamed
         try:
             found = self.folder.scan()
         except FolderGone as gone:
@@ -173,7 +179,10 @@ class Watch:
         if self.request.once:
             self._there = self._there or set(found)
             found = {name: signature for name, signature in found.items() if name in self._there}
-        self._found = found
+        self._found, self._begun = found, min(self._begun, clock)
+        if self.folder.unnamed != unnamed:
+            self.tell(f"warning: {len(self.folder.unnamed)} files are left out, since their names are not UTF-8 "
+                      f"({listed(self.folder.unnamed)}); rename them", "warning")
         if self.arrivals.look(found, clock, time.time()) or self._changed < 0:
             self._changed = clock
         self._check_finished(clock)
@@ -190,7 +199,7 @@ class Watch:
             else:
                 del self.done[name]
                 self._again.add(name)
-                self.tell(f"{name}: was written again with other pixels; it is computed again", "rewritten", slice=name)
+                self.tell(f"{name}: was written again; it is computed again", "rewritten", slice=name)
 
     def _waiting(self, clock: float) -> List[str]:
         """Whole slices that are not begun, in their order."""
@@ -208,7 +217,8 @@ class Watch:
             seen = whole[name]
             if self._arrived.get(name) != seen.signature:
                 self._arrived[name] = seen.signature
-                self.pace.arrived(seen.since)
+                if seen.since > self._begun:        # what was there before tells nothing of how often one comes
+                    self.pace.arrived(seen.since)
                 self.results.log("arrived", seen.arrived, slice=name, bytes=seen.signature.bytes)
         return new
 
@@ -216,7 +226,7 @@ class Watch:
         """Whether a slice has failed, and nothing has changed since that lets one hope."""
         failure = self.failed.get(name)
         return failure is not None and failure.signature == seen.signature and (
-            self.request.once or clock - failure.clock < TRY_AGAIN)
+            self.request.once or clock < failure.until)
 
     def _give(self, name: str, waiting: int) -> bool:
         seen = self.arrivals.whole(time.monotonic()).get(name)
@@ -264,8 +274,10 @@ class Watch:
 
     def _fail(self, name: str, seen: Seen, sentence: str) -> None:
         before = self.failed.get(name)
-        self.failed[name] = Failure(sentence, seen.signature, time.monotonic())
-        if before is None or before[:2] != (sentence, seen.signature):
+        same = before is not None and before.signature == seen.signature
+        pause = 2 * before.pause if before is not None and same else TRY_AGAIN
+        self.failed[name] = Failure(sentence, seen.signature, pause, time.monotonic() + pause)
+        if not same:
             self.tell(f"{name}: not segmented, and tried again when the file changes: {sentence}", "failed", slice=name)
 
     def _finished(self, job: Job, done: Done) -> None:
@@ -297,9 +309,10 @@ class Watch:
         request = self.request
         if self._gone is not None:
             return None
-        if request.slices is not None and len(set(self.done) & set(self._found)) >= request.slices:
+        settled = self.arrivals.next_whole(clock) is None
+        if request.slices is not None and settled and len(set(self.done) & set(self._found)) >= request.slices:
             return f"all {request.slices} slices are there"
-        if request.once and self.arrivals.next_whole(clock) is None:
+        if request.once and settled:
             return "all that was there is done"
         if request.stop_after is not None and clock - self._changed >= request.stop_after:
             return f"no new slice for {request.stop_after:g} s"

@@ -68,6 +68,8 @@ def test_a_truncated_file_and_one_that_is_no_image_are_told_and_the_others_go_on
     (folder / "s2.tif").write_bytes(whole[:len(whole) // 2])
     (folder / "s3.tif").write_bytes(b"this is no image\n")
     (folder / "notes.txt").write_text("nor this")
+    with open(os.fsencode(folder) + b"/s\xe9.tif", "wb") as stream:
+        stream.write(whole)
     with Watching(folder, out, model) as watching:
         watching.wait(lambda: {line["slice"] for line in events(out, "failed")} == {"s2.tif", "s3.tif"})
         put(folder, "s1.tif", IMAGES[1])
@@ -79,6 +81,8 @@ def test_a_truncated_file_and_one_that_is_no_image_are_told_and_the_others_go_on
         code, said, errors = watching.end()
     assert code == 1 and "slices failed (s3.tif)" in errors and errors.count("\n") == 1 and "s2.tif" not in errors
     assert len(events(out, "failed")) == 2          # each was told once
+    assert "1 files are left out, since their names are not UTF-8 (s?.tif)" in said
+    os.unlink(os.fsencode(folder) + b"/s\xe9.tif")
     (folder / "s3.tif").unlink()
     assert agrees(folder, out, model, tmp_path)
 
