@@ -1,5 +1,6 @@
 """What comes is segmented as segment would, in its order, once, and by the model that the rule says."""
 
+import json
 import re
 import signal
 
@@ -14,6 +15,7 @@ from pycaffe_tools.volumes.opening import open_volume
 
 from ..segment import cases as segment_cases
 from ..segment.cases import MODE, make_model, read, request
+from ..test_docs import compare
 from .cases import IMAGES, Watching, agrees, events, put, record, results, run_cli
 
 pytestmark = segment_cases.needs_an_engine
@@ -41,6 +43,16 @@ def test_results_are_byte_for_byte_those_of_segment_on_the_finished_folder(tmp_p
         assert facts["grey"]["mean"] == pytest.approx(IMAGES[number - 1].mean(), abs=1e-3)
         assert facts["membrane_fraction"] == (read(out / "mask" / f"s{number}.tif") > 0).mean()
     assert [line["event"] for line in events(out) if line.get("slice") == "s9.tif"] == ["arrived", "started", "finished"]
+
+
+def test_files_hold_what_is_documented(tmp_path, folder, model, fast):
+    put(folder, "s1.tif", IMAGES[1])
+    out = tmp_path / "live"
+    assert run_cli(folder, "-o", out, "--model", model, "--model-when-late", fast, "--mode", MODE, "--stop-after", 0, "--settle", 0) == 0
+    compare("`watch.json`", json.loads((out / "watch.json").read_text()))
+    compare("`records/SLICE.tif.json`", record(out, "s1.tif"))
+    assert set(record(out, "s1.tif")["files"]) == {"probability", "mask", "overlay", "preview"}
+    assert {"at", "event"} == set.intersection(*(set(line) for line in events(out)))
 
 
 def test_slices_are_begun_in_the_order_of_a_stack(tmp_path, folder, model):
