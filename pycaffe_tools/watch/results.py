@@ -119,8 +119,7 @@ class Results:
             before = {name: earlier.get(name) for name in manifest}
             refuse_difference(self.folder, before, manifest)
         else:
-            # First: without it nothing that is left counts as a result.
-            place.unlink(missing_ok=True)
+            # The manifest stays until the first slice brings a new one: killed before, --force is still possible.
             for file in self._files(RECORDS):
                 file.unlink()
         return earlier

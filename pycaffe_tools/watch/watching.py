@@ -107,7 +107,7 @@ class Watch:
 
     def run(self, earlier: Optional[Dict[str, Any]]) -> Summary:
         """Watch until something ends it."""
-        self.done = self.results.finished() if earlier else {}
+        self.done = self.results.finished()
         self._before = sorted(self.done)
         for name, done in sorted(self.done.items(), key=lambda item: str(item[1].record["times"]["finished"])):
             self.board.add(name, done)

@@ -107,8 +107,12 @@ def test_what_is_finished_is_not_made_again(tmp_path, folder, model, capfd):
     assert "3 slices finished (2 of them before)" in capfd.readouterr().out
     again = {path.stem.split(".")[0] for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert again == {"s2"} and agrees(folder, out, model, tmp_path)
+    (folder / "s3.tif").unlink()
+    assert run_cli(*arguments) == 0
+    assert "1 with results, but not in the folder any more: s3.tif" in capfd.readouterr().out
     assert run_cli(*arguments, "--force") == 0
-    assert "3 slices finished (0 of them before)" in capfd.readouterr().out
+    assert "2 slices finished (0 of them before)" in capfd.readouterr().out
+    assert agrees(folder, out, model, tmp_path)         # nothing of the third is left
 
 
 def test_ctrl_c_and_a_pause_without_slices_end_it(tmp_path, folder, model):
