@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -92,6 +93,7 @@ def results(out, kind):
 def agrees(folder, out, model, scratch, **options):
     """Whether probabilities, masks and overlays are byte for byte those of segment on the folder as it is now."""
     names = [scratch / name for name in ("p.tif", "m.tif", "overlays")]
+    shutil.rmtree(names[2], ignore_errors=True)
     segment(request(folder, names[0], model, mask_out=str(names[1]), overlay_out=str(names[2]), force=True, workers=None, **options))
     wanted, masks = read(names[0]), read(names[1])
     found = results(out, "probability")
