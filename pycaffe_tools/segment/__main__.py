@@ -7,9 +7,10 @@ from typing import Any, List, Optional, Tuple
 
 import click
 
-from ..base.command import OPTIONS, FiniteRange, run
+from ..base.command import OPTIONS, run
 from ..base.errors import UserError
 from ..base.ranges import parse_size, parse_tile
+from .options import computing_options
 from .outputs import merge
 from .request import Request
 from .segmentation import Segmentation, Summary
@@ -44,21 +45,10 @@ def table(summary: Summary) -> List[str]:
 @click.option("--slices", metavar="A:B", help="Slices to segment, half-open, such as 0:4,9. [default: all]")
 @click.option("--crop", metavar="Y0:Y1,X0:X1", help="Part of each slice to segment; patches reach beyond it.")
 @click.option("--axes", metavar="LETTERS", help="Axes of the input where it does not say, such as CZYX.")
-@click.option("--threshold", type=FiniteRange(0, 1),
-              help="Probability from which a pixel is membrane. [default: the model's]")
 @click.option("--mask-out", metavar="FILE", help="Also write the mask, 0 and 255.")
 @click.option("--overlay-out", metavar="DIR",
               help="Also write pictures: the mask's outline on the grey image, a PNG a slice.")
-@click.option("--mode", type=click.Choice(["dense", "patch"]), default="dense",
-              help="The exact dense evaluation, or patch by patch as in the paper (slow, the reference).")
-@click.option("--engine", type=click.Choice(["auto", "native", "onnxruntime", "caffe"]), default="auto",
-              help="What runs the dense net; auto is the first of the others that is there.")
-@click.option("--tile", metavar="HxW", help="Size of a tile in pixels. [default: chosen by --max-memory]")
-@click.option("--max-memory", metavar="SIZE", help="Memory for all processes together, such as 800M or 2G. "
-              "[default: 1G for each process, at most half of what is free]")
-@click.option("--workers", type=click.IntRange(1), help="Worker processes, one thread each. [default: the cores]")
-@click.option("--dtype", type=click.Choice(["float32", "uint8"]), default="float32",
-              help="Of the probabilities; uint8 holds them times 255, rounded.")
+@computing_options
 @click.option("--incomplete", is_flag=True, help="Write the outputs although slices failed; these hold zeros.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with the predicted memory, and stop.")
 @click.option("--merge", "merging", is_flag=True, help="Join parts: every INPUT is an output of --slices A:B.")

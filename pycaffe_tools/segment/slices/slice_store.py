@@ -16,7 +16,6 @@ A killed process or a full disk leaves whole slices and nothing else.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -27,7 +26,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 import numpy as np
 
 from ...base.errors import UserError
-from ...base.files import atomic_file, read_json_object, write_json
+from ...base.files import atomic_file, lock_folder, read_json_object, write_json
 
 MANIFEST = "manifest.json"
 NOT_COMPARED = ("input.path", "input.bytes", "input.modified", "made_with")
@@ -111,13 +110,7 @@ class SliceStore:
         UserError : another process works there, or the earlier run was asked for something else.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.end()
-            raise UserError(f"{self.folder}: another process is writing this output; "
-                            f"wait for it, or choose another output") from None
+        self._lock = lock_folder(self.folder)
         for left in self.folder.glob(".*.partial-*"):       # of a killed process; nobody else works here
             left.unlink()
         before = None if force else self.manifest
