@@ -47,7 +47,7 @@ PRUNED_NETS := N1 N2 N3 N4 N5 N6 N7
 .SUFFIXES:
 .PHONY: help env synth patches train prune prune-all retrain segment demo test test-slow test-nocaffe lint docs networks \
         bench-pruning bench-segment bench-train clean reproduce report reproduce-data reproduce-train reproduce-prune \
-        reproduce-retrain reproduce-segment fuzz
+        reproduce-retrain reproduce-segment reproduce-front front fuzz
 
 help:  ## this list
 	@sed -n 's/^#   \{0,1\}/  /p' Makefile | sed -n '1,9p'
@@ -146,8 +146,11 @@ bench-train: | $(ENV)  ## training with each kind of kernel of Caffe's BLAS
 
 reproduce: reproduce-segment report  ## the paper's tables and figures on DATASET, from the stacks in EM, into results/
 
+front: SCALE := main
+front: reproduce-front report  ## ways to a small network at several budgets, on DATASET (hours)
+
 REPRODUCE = $(TOOLS).reproduce $(DATASET) --scale $(SCALE) --runs $(RUNS) --em $(EM) --results $(RESULTS)
-reproduce-data reproduce-train reproduce-prune reproduce-retrain reproduce-segment: reproduce-%: | $(ENV)
+reproduce-data reproduce-train reproduce-prune reproduce-retrain reproduce-segment reproduce-front: reproduce-%: | $(ENV)
 	$(REPRODUCE) --stage $*
 
 report: | $(ENV)  ## results/*/report.html and report.md from the logs of the reproduction
