@@ -49,7 +49,7 @@ PRUNED_NETS := N1 N2 N3 N4 N5 N6 N7
 .SUFFIXES:
 .PHONY: help env synth patches train prune prune-all retrain segment demo test test-slow test-nocaffe lint docs networks \
         bench-pruning bench-segment bench-train clean reproduce report reproduce-data reproduce-train reproduce-prune \
-        reproduce-retrain reproduce-segment reproduce-front front fuzz
+        reproduce-retrain reproduce-segment reproduce-front reproduce-transfer front fuzz
 
 help:  ## this list
 	@sed -n 's/^#   \{0,1\}/  /p' Makefile | sed -n '1,10p'
@@ -156,7 +156,7 @@ front: SCALE := main
 front: reproduce-front report  ## ways to a small network at several budgets, on DATASET (hours)
 
 REPRODUCE = $(TOOLS).reproduce $(DATASET) --scale $(SCALE) --runs $(RUNS) --em $(EM) --results $(RESULTS)
-reproduce-data reproduce-train reproduce-prune reproduce-retrain reproduce-segment reproduce-front: reproduce-%: | $(ENV)
+reproduce-data reproduce-train reproduce-prune reproduce-retrain reproduce-segment reproduce-front reproduce-transfer: reproduce-%: | $(ENV)
 	$(REPRODUCE) --stage $*
 
 report: | $(ENV)  ## results/*/report.html and report.md from the logs of the reproduction

@@ -65,7 +65,7 @@ def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) 
     page += [Heading(2, "Networks"), tables["table1"], tables["table2-accuracy"], tables["table2-cost"],
              Paragraph(_timing_text(results)), tables["segmentation"], Heading(2, "Controls"),
              Paragraph(_controls_text(results)), tables["controls"], *(shown(claim) for claim in controls),
-             tables["definitions"], *(tables[name] for name in ("curve", "stability") if tables[name].rows)]
+             tables["definitions"], *(tables[name] for name in ("curve", "stability", "transfer") if tables[name].rows)]
     if drawn["figure3"]:
         page += [Heading(2, "Figure 3"), Picture("figures/figure3.png", _figure_3_caption(results))]
     if drawn["figure4"]:

@@ -204,6 +204,22 @@ def table_curve(results: Results) -> Table:
                  ["iterations", "A"], [row for _, row in sorted(rows)] if len(rows) > 1 else [])
 
 
+def table_transfer(results: Results) -> Table:
+    """Networks of other data sets on the validation patches of this one, beside its own."""
+    rows = []
+    others = dict.fromkeys(node["criterion"] for node in results.plan["nodes"] if node["stage"] == "transfer")
+    for network, own in (("N", None), ("N7", "loss")):
+        cells = {"this one": results.accuracies(network, own)}
+        for criterion in others:
+            cells[criterion[len("from-"):]] = {
+                node["seed"]: 100 * node["result"]["accuracy"] for node in results.nodes.values()
+                if node["stage"] == "transfer" and (node["network"], node["criterion"]) == (network, criterion)}
+        rows += [[network, where, with_interval(values), seeds(values)] for where, values in cells.items() if values]
+    return Table("transfer", "Networks trained on other data on the validation patches of this one (normalised by its own "
+                 "training slices): accuracy in percent", ["net", "trained on", "A", "seeds"],
+                 rows if any(row[1] != "this one" for row in rows) else [])
+
+
 def table_stability(results: Results) -> Table:
     """How much an order is chance: N7's features chosen on several draws of mini-batches."""
     rows = []
@@ -231,4 +247,5 @@ def run_title(run: str) -> str:
 def all_tables(results: Results) -> List[Table]:
     """The tables of the report, in its order."""
     return [table_1(results), table_2_accuracy(results), table_2_cost(results), table_segmentation(results),
-            table_controls(results), table_definitions(results), table_curve(results), table_stability(results)]
+            table_controls(results), table_definitions(results), table_curve(results), table_stability(results),
+            table_transfer(results)]

@@ -7,7 +7,7 @@ from typing import Dict, NamedTuple, Optional, Tuple
 from ..base.errors import UserError
 from ..nets import paper
 
-STAGES = ("data", "train", "prune", "retrain", "segment", "front")
+STAGES = ("data", "train", "prune", "retrain", "segment", "front", "transfer")
 """In the order in which they follow each other."""
 
 SCORES = ("apoz", "l1")
@@ -160,6 +160,9 @@ class Scale(NamedTuple):
     front: Tuple[float, ...] = ()
     """Budgets at which ways to a small network are compared: shares of the multiply-accumulates of N's dense net."""
     front_seeds: Tuple[int, ...] = ()
+    transfer: Tuple[str, ...] = ()
+    """Data sets whose networks, N and the smallest by the loss, are tried on the patches of this one."""
+    transfer_seeds: Tuple[int, ...] = ()
 
 
 ALL = paper.NAMES[1:]
@@ -178,7 +181,8 @@ _MAIN = Scale(paper.PAPER_PATCHES, 40_000, 3_000, 1_000, None, 2, 20, 128, ALL, 
               folds=(0, 1, 2, 3, 4), retrain_tests=1, sparsity_seeds=2, long_retraining=(("N7", 10_000),),
               rates=(0.001, 0.0005, 0.0001), directions=("top-down", "separate"), figure_3_of_every_seed=True,
               draws=((20, 5), (5, 3), (10, 3), (40, 3)), patch_sizes=(40, 48), patch_size_seeds=(1, 2),
-              front=(0.5, 0.3, 0.18, 0.1, 0.05, 0.025), front_seeds=(1, 2, 3))
+              front=(0.5, 0.3, 0.18, 0.1, 0.05, 0.025), front_seeds=(1, 2, 3),
+              transfer=("vnc",), transfer_seeds=(1, 2, 3))
 # The same networks; what is asked of one data set only is asked of the one above.
 _MAIN_HARD = _MAIN._replace(sparsity_seeds=0, rates=(), directions=(), draws=(), patch_sizes=(), patch_size_seeds=())
 
@@ -196,7 +200,8 @@ _TINY = Scale(256, 64, 2, 1, 0.0005, 1, 1, 16, ("N7",), (1,), ("N7",), False, ()
               ("--patches", "64", "--dense-tile", "32", "--repetitions", "1"))
 SCALES: Dict[str, Dict[str, Scale]] = {
     "full": {"epfl": _FULL_EPFL, "epfl-hard": _FULL_EPFL, "vnc": _second(_FULL), "synthetic": _FULL},
-    "main": {"epfl": _MAIN, "epfl-hard": _MAIN_HARD, "vnc": _MAIN_HARD._replace(seeds=(1, 2, 3), folds=(0, 1, 2))},
+    "main": {"epfl": _MAIN, "epfl-hard": _MAIN_HARD,
+             "vnc": _MAIN_HARD._replace(seeds=(1, 2, 3), folds=(0, 1, 2), transfer=("epfl", "epfl-hard"))},
     "curve": {"epfl": _CURVE},
     "small": {"epfl": _SMALL, "epfl-hard": _SMALL, "synthetic": _SMALL, "vnc": _second(_SMALL)},
     # For the tests of this package: what it computes means nothing.

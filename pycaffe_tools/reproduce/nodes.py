@@ -150,6 +150,15 @@ class Maker:
         return Node(name, "segment", "correctness", (command,), f"{name}.json", (node.name,), seconds,
                     {"run": node.name, **{key: facts[key] for key in ("network", "criterion", "seed")}})
 
+    def transfer(self, other: str, scale: str, run: str, seed: int) -> Node:
+        """A network of another data set, whose store lies beside this one, on the validation patches of this one."""
+        name, data = f"from-{other}-{run}", self.patches(seed)
+        command = ("correctness", "{runs}/../" + f"{other}-{scale}/{run}", "--data", "{runs}/data-" + data, "-o",
+                   "{runs}/" + f"{name}.json", "--force")
+        facts = {"run": run, "network": run.split("-")[0], "criterion": f"from-{other}", "seed": seed}
+        return Node(name, "transfer", "correctness", (command,), f"{name}.json", (f"data-{data}",),
+                    START + self.scale.val_patches * _N_PATCH, facts)
+
     def scratch(self, net: str, seed: int) -> List[Node]:
         name = f"{net}-scratch-s{seed}"
         facts = {"criterion": "scratch"}

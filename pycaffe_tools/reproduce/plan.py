@@ -21,6 +21,7 @@ Names of nodes are names of folders in the store:
 ``N-s1-i1000``           N trained for 1,000 iterations: a point of the learning curve
 ``right-N-s1``           which validation patches N-s1 classifies right
 ``front-...``            see :mod:`.front`
+``from-vnc-N-s1``        N-s1 of another data set on the patches of this one
 ``draw2-b20-s1``         the layers of N-s1 ordered on a second draw, of 20 mini-batches
 ``data-main-s1``         patches of seed 1, where each seed holds out slices of its own
 =======================  ===========================================================================
@@ -55,7 +56,9 @@ def plan(data_set: str, scale: str) -> List[Node]:
     found += [maker.train("N", f"N-s{seed}", seed) for seed in numbers.seeds]
     found += _with_folds(maker, numbers) if numbers.folds else _on_one_split(maker, numbers)
     found += [maker.right(node) for node in found if _is_compared(node)]
-    return found + front(maker, numbers.front, numbers.front_seeds)
+    found += front(maker, numbers.front, numbers.front_seeds)
+    return found + [maker.transfer(other, scale, run, seed) for other in numbers.transfer for seed in numbers.transfer_seeds
+                    for run in (f"N-s{seed}", *(f"{net}-loss-s{seed}" for net in numbers.nets[-1:]))]
 
 
 def _on_one_split(maker: Maker, scale: Scale) -> List[Node]:
