@@ -9,7 +9,7 @@ import click
 
 from ..base.command import OPTIONS, FiniteRange, run
 from ..base.errors import UserError
-from ..base.ranges import parse_size, parse_tile
+from ..base.ranges import parse_part, parse_size, parse_tile
 from .outputs import merge
 from .request import Request
 from .segmentation import Segmentation, Summary
@@ -42,6 +42,7 @@ def table(summary: Summary) -> List[str]:
 @click.option("-o", "--out", required=True, help="Probabilities: .tif (ImageJ), .h5[:/dataset] or .zarr.")
 @click.option("--model", metavar="MODEL_DIR", help="A model directory, made by train or prune.")
 @click.option("--slices", metavar="A:B", help="Slices to segment, half-open, such as 0:4,9. [default: all]")
+@click.option("--part", metavar="K/N", help="Only part K of N of these slices, such as 3/16; every N gives the same parts.")
 @click.option("--crop", metavar="Y0:Y1,X0:X1", help="Part of each slice to segment; patches reach beyond it.")
 @click.option("--axes", metavar="LETTERS", help="Axes of the input where it does not say, such as CZYX.")
 @click.option("--threshold", type=FiniteRange(0, 1),
@@ -61,7 +62,7 @@ def table(summary: Summary) -> List[str]:
               help="Of the probabilities; uint8 holds them times 255, rounded.")
 @click.option("--incomplete", is_flag=True, help="Write the outputs although slices failed; these hold zeros.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with the predicted memory, and stop.")
-@click.option("--merge", "merging", is_flag=True, help="Join parts: every INPUT is an output of --slices A:B.")
+@click.option("--merge", "merging", is_flag=True, help="Join parts: every INPUT is an output of --part or --slices.")
 @click.option("--force", is_flag=True, help="Replace outputs, and start unfinished ones from scratch.")
 def cli(inputs: Tuple[str, ...], out: str, model: Optional[str], tile: Optional[str], max_memory: Optional[str],
         dry_run: bool, merging: bool, **options: Any) -> int:
@@ -75,21 +76,24 @@ def cli(inputs: Tuple[str, ...], out: str, model: Optional[str], tile: Optional[
     stands in OUT.parts until all of it is; a slice that cannot be read fails
     alone, and OUT is then written only with --incomplete.
 
-    Ranges of slices can be jobs of their own on a cluster, and be joined:
+    Parts of the slices can be jobs of their own on a cluster, and be joined:
 
     \b
-        python -m pycaffe_tools.segment raw.tif -o part0.tif --model runs/N7 --slices 0:100
-        python -m pycaffe_tools.segment raw.tif -o part1.tif --model runs/N7 --slices 100:200
-        python -m pycaffe_tools.segment --merge part0.tif part1.tif -o p.tif
+        python -m pycaffe_tools.segment raw.tif -o part1.tif --model runs/N7 --part 1/2
+        python -m pycaffe_tools.segment raw.tif -o part2.tif --model runs/N7 --part 2/2
+        python -m pycaffe_tools.segment --merge part1.tif part2.tif -o p.tif
     """
+    part = parse_part(options.pop("part"))
     if merging:
+        if part:
+            raise UserError("--part: says what to segment, and --merge joins what is segmented; leave one of them out")
         count = merge(inputs, out, options["slices"], options["force"])
         click.echo(f"{out}: {count} slices of {len(inputs)} parts")
         return 0
     if len(inputs) != 1 or model is None:
         raise UserError("segment: give one INPUT and --model MODEL_DIR (or parts of a volume and --merge)")
     work = Segmentation(Request(inputs[0], out, model, tile=parse_tile(tile) if tile else None,
-                                max_memory=parse_size(max_memory) if max_memory else None, **options))
+                                max_memory=parse_size(max_memory) if max_memory else None, part=part, **options))
     for sentence in work.warnings:
         click.echo(f"warning: {sentence}", err=True)
     for line in work.describe():

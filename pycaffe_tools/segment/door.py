@@ -8,13 +8,13 @@ from contextlib import closing
 from typing import Optional
 
 from ..base.files import PathLike
-from ..base.ranges import Pair
+from ..base.ranges import Pair, parse_part
 from .request import Request
 from .segmentation import Segmentation, Summary
 
 
-def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional[str] = None, crop: Optional[str] = None,
-            axes: Optional[str] = None, threshold: Optional[float] = None, mask_out: Optional[PathLike] = None,
+def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional[str] = None, part: Optional[str] = None,
+            crop: Optional[str] = None, axes: Optional[str] = None, threshold: Optional[float] = None, mask_out: Optional[PathLike] = None,
             overlay_out: Optional[PathLike] = None, mode: str = "dense", engine: str = "auto", tile: Optional[Pair] = None,
             max_memory: Optional[int] = None, workers: Optional[int] = None, dtype: str = "float32",
             incomplete: bool = False, force: bool = False) -> Summary:
@@ -26,6 +26,8 @@ def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional
         :func:`pycaffe_tools.volumes.creating.create_volume` for what is written.
     model : a model directory, made by :func:`pycaffe_tools.train` or :func:`pycaffe_tools.prune`.
     slices : half-open ranges such as ``"0:4,9"``; by default all.
+    part : only one part of these slices, such as ``"3/16"``, counted from 1; parts are joined by
+        :func:`pycaffe_tools.segment.outputs.merge`.
     crop : part of each slice, ``"Y0:Y1,X0:X1"`` in pixels; patches reach beyond it.
     axes : axes of the input where the file does not name them, such as ``"CZYX"``.
     threshold : probability from which a pixel is membrane, 0 to 1; by default the model's.
@@ -57,7 +59,7 @@ def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional
         return None if path is None else os.fspath(path)
 
     request = Request(os.fspath(input), os.fspath(out), os.fspath(model), slices, crop, axes, threshold, text(mask_out),
-                      text(overlay_out), mode, engine, tile, max_memory, workers, dtype, incomplete, force)
+                      text(overlay_out), mode, engine, tile, max_memory, workers, dtype, incomplete, force, parse_part(part))
     with closing(Segmentation(request)) as work:
         for sentence in work.warnings:
             # The caller's line is behind this function and the package that can be called.

@@ -105,7 +105,8 @@ def merge(parts: Sequence[PathLike], out: PathLike, slices: Optional[str] = None
     with open_volume(parts[0]) as sample:
         shape, dtype = sample.shape[1:], sample.dtype
     pixel_size = PixelSize(*first["pixel_size_nm"])
-    manifest = dict(first["manifest"], options=dict(first["manifest"]["options"], slices=slice_ranges(sorted(order))))
+    manifest = dict(first["manifest"], options=dict(first["manifest"]["options"], slices=slice_ranges(sorted(order)),
+                                                            part=None))
     asked = {"content": first["content"], "manifest": manifest,
              "slices": {str(z): records[number]["slices"][str(z)] for z, number in order.items()}}
     begun = _merging_path(out)
@@ -155,7 +156,7 @@ def _is_same(begun: Path, asked: Mapping[str, Any]) -> bool:
 def _refuse_unlike(parts: Sequence[PathLike], records: Sequence[Mapping[str, Any]]) -> None:
     first = records[0]
     # Tiles and the other outputs' names do not change numbers beyond rounding, or at all.
-    ignored = ("manifest.options.slices", "manifest.options.tile", "manifest.options.mask_out",
+    ignored = ("manifest.options.slices", "manifest.options.part", "manifest.options.tile", "manifest.options.mask_out",
                    "manifest.options.overlay_out", "manifest.input.path", "manifest.made_with", "slices", "pixels", "bytes")
     for part, record in zip(parts[1:], records[1:]):
         for name, one, other in differences(first, record, ignored):

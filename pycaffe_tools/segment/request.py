@@ -11,7 +11,7 @@ import numpy as np
 from .. import __version__, engines
 from ..base.errors import UserError
 from ..base.files import refuse_inputs
-from ..base.ranges import Pair, Region, slice_ranges
+from ..base.ranges import Pair, Part, Region, slice_ranges
 from ..nets.model import Model, Normalisation
 from ..volumes.creating import check_output
 from ..volumes.paths import input_files, split_dataset
@@ -38,6 +38,8 @@ class Request(NamedTuple):
     dtype: str = "float32"
     incomplete: bool = False
     force: bool = False
+    part: Optional[Part] = None
+    """Only this part of the slices."""
 
 
 def engine_of(request: Request) -> str:
@@ -89,7 +91,8 @@ def manifest_of(request: Request, volume: Volume, model: Model, normalisation: N
                   "weights_sha256": model.info["files"]["weights.caffemodel"],
                   "normalisation": normalisation._asdict()},
         "options": {
-            "slices": slice_ranges(slices), "crop": list(region), "mode": request.mode, "engine": engine,
+            "slices": slice_ranges(slices), "part": str(request.part) if request.part else None,
+            "crop": list(region), "mode": request.mode, "engine": engine,
             "tile": list(tile), "dtype": request.dtype,
             "threshold": threshold if request.mask_out or request.overlay_out else None,
             **{name: os.path.relpath(os.path.abspath(path), base) if path else None

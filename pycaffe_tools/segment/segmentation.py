@@ -23,7 +23,7 @@ import numpy as np
 from ..base.errors import UserError
 from ..base.machine import cores, peak_so_far
 from ..base.progress import Progress
-from ..base.ranges import parse_region, parse_slices, size_text
+from ..base.ranges import parse_region, parse_slices, size_text, slice_ranges
 from ..engines import RUN_BY_THREADS
 from ..engines.engine import halo
 from ..engines.process import Settings
@@ -74,7 +74,8 @@ class Segmentation:
         self.model = open_model(request.model)
         self.graph = self.model.net()
         self.volume: Volume = open_volume(request.input, axes=request.axes)
-        self.slices = parse_slices(request.slices, self.volume.shape[0])
+        asked = parse_slices(request.slices, self.volume.shape[0])
+        self.slices = request.part.of(asked) if request.part else asked
         self.region = parse_region(request.crop, self.volume.shape[1:])
         self.threshold = self.model.threshold if request.threshold is None else request.threshold
         self.store = SliceStore(parts_path(request.out))
@@ -113,7 +114,8 @@ class Segmentation:
             f"memory   predicted peak {size_text(plan.peak)} of {size_text(plan.limit)} allowed: "
             f"{plan.workers} x {size_text(plan.worker_bytes)} for workers, {size_text(plan.own_bytes)} for this process",
             f"disk     {size_text(disk)} for results slice by slice and outputs together",
-            f"slices   {todo} to do, {len(self.skipped)} finished before"]
+            f"slices   {todo} to do, {len(self.skipped)} finished before"
+            + (f"; part {self.request.part}: {slice_ranges(self.slices)}" if self.request.part else "")]
 
     # -- the work --------------------------------------------------------------------------------------------
 
