@@ -12,7 +12,10 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
+import socket
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, Optional, Union
@@ -20,6 +23,9 @@ from typing import Any, Dict, Iterable, Iterator, Optional, Union
 from .errors import UserError
 
 PathLike = Union[str, "os.PathLike[str]"]
+
+ABANDONED = 2 * 24 * 3600.0
+"""Seconds without a change after which an unfinished file of another computer is taken for one that nobody writes any more."""
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 """Folder of the package, wherever in it a module lies."""
@@ -85,14 +91,13 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
 
     The temporary name keeps the suffix, since libraries choose formats by it.
-    What killed processes left of the same file is removed.
+    What killed processes left of the same file is removed (see :func:`_abandoned`).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.stem)}.partial-*{glob.escape(path.suffix)}"):
-        if not _is_running(left.stem.rsplit("-", 1)[1]):
-            left.unlink()
-    temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+    for left in _abandoned(path, path.stem, path.suffix):
+        left.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.stem}.partial-{_owner()}{path.suffix}")
     try:
         yield temporary
         _flush(temporary)
@@ -118,10 +123,9 @@ def atomic_directory(path: PathLike, force: bool = False) -> Iterator[Path]:
     refuse_existing(path, force)
     _refuse_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
-        if not _is_running(left.name.rsplit("-", 1)[1]):
-            shutil.rmtree(left, ignore_errors=True)
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    for left in _abandoned(path, path.name):
+        shutil.rmtree(left, ignore_errors=True)
+    temporary = path.with_name(f".{path.name}.partial-{_owner()}")
     temporary.mkdir()
     try:
         yield temporary
@@ -152,7 +156,7 @@ def _put_in_place(new: Path, path: Path) -> None:
         return
     refuse_other_files(path, (entry.name for entry in new.iterdir()))
     # Killed in between, there is the old one under another name, never none.
-    aside = path.with_name(f".{path.name}.replaced-{os.getpid()}")
+    aside = path.with_name(f".{path.name}.replaced-{_owner()}")
     os.replace(path, aside)
     os.replace(new, path)
     shutil.rmtree(aside)
@@ -211,6 +215,58 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _owner() -> str:
+    """Who writes an unfinished file, and a token that nobody else has, as it stands in the file's name."""
+    return f"{_computer()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def whole_name(path: str) -> str:
+    """The name that an unfinished file will have, in the place of its own."""
+    return re.sub(r"\.([^/]*)\.partial-[^-/]+-\d+-[0-9a-f]{8}", r"\1", path)
+
+
+def _computer() -> str:
+    """What tells where a process number means something: the host's name, and a hash of its start and of the name space
+    of processes, since containers on one host count their own."""
+    told = socket.gethostname()
+    for file, read in (("/proc/sys/kernel/random/boot_id", _first_line), ("/proc/self/ns/pid", os.readlink)):
+        try:
+            told += read(file)
+        except OSError:         # not Linux, where the name has to do
+            pass
+    return f"{re.sub(r'[^A-Za-z0-9_]', '_', socket.gethostname())[:16]}.{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+
+
+def _first_line(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8").strip()
+
+
+def _abandoned(path: Path, stem: str, suffix: str = "") -> Iterator[Path]:
+    """Unfinished files of ``path`` that nobody writes any more.
+
+    Of this computer, those whose process has ended.  Nothing can be asked
+    about a process of another computer, so its file counts as abandoned when
+    it has not changed for :data:`ABANDONED` seconds.
+    """
+    before = f".{stem}.partial-"
+    for left in path.parent.glob(f"{glob.escape(before)}*{glob.escape(suffix)}"):
+        computer, _, rest = left.name[len(before):len(left.name) - len(suffix)].partition("-")
+        process_id = rest.partition("-")[0]
+        if computer == _computer() and process_id:
+            if not _is_running(process_id):
+                yield left
+        elif time.time() - _last_change(left) > ABANDONED:
+            yield left
+
+
+def _last_change(path: Path) -> float:
+    """Latest change of a file, or of anything in a folder, in seconds since 1970; now, if it is gone."""
+    try:
+        return max(entry.stat().st_mtime for entry in [path, *path.rglob("*")])
+    except FileNotFoundError:
+        return time.time()
 
 
 def _is_running(process_id: str) -> bool:

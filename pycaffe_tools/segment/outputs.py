@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from ..volumes.paths import split_dataset
 from ..volumes.pixel_size import PixelSize
 from ..volumes.provenance import MASK, PROBABILITY, provenance_path, read_provenance, write_provenance
 from ..volumes.volume import Volume
-from .slices.slice_store import DamagedSlice, SliceStore, differences, pixel_hash
+from .slices.slice_store import DamagedSlice, SliceStore, differences, output_lock, pixel_hash
 
 
 class Hashes(NamedTuple):
@@ -88,6 +88,7 @@ def merge(parts: Sequence[PathLike], out: PathLike, slices: Optional[str] = None
 
     Raises
     ------
+    TemporaryError : another process writes ``out``.
     UserError : a part is not finished, made from another input or with other options, slices are missing or twice.
     """
     records = []
@@ -101,6 +102,25 @@ def merge(parts: Sequence[PathLike], out: PathLike, slices: Optional[str] = None
         records.append(record)
     _refuse_unlike(parts, records)
     order = _order(parts, records, slices)
+    with _merge_lock(out):
+        return _join(parts, records, order, out, force)
+
+
+@contextmanager
+def _merge_lock(out: PathLike) -> Iterator[None]:
+    """The lock that a segmentation of the same output takes as well; leaves nothing behind."""
+    folder = parts_path(out)
+    try:
+        with output_lock(folder, Path(out), passing=True):
+            yield
+    finally:
+        with suppress(OSError):         # an unfinished segmentation's results, or another process' lock
+            folder.rmdir()
+
+
+def _join(parts: Sequence[PathLike], records: Sequence[Mapping[str, Any]], order: Mapping[int, int], out: PathLike,
+          force: bool) -> int:
+    """Write the volume whose slice z comes from part ``order[z]``."""
     first = records[0]
     with open_volume(parts[0]) as sample:
         shape, dtype = sample.shape[1:], sample.dtype

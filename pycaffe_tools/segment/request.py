@@ -25,6 +25,7 @@ class Request(NamedTuple):
     out: str
     model: str
     slices: Optional[str] = None
+    part: Optional[Part] = None
     crop: Optional[str] = None
     axes: Optional[str] = None
     threshold: Optional[float] = None
@@ -38,8 +39,6 @@ class Request(NamedTuple):
     dtype: str = "float32"
     incomplete: bool = False
     force: bool = False
-    part: Optional[Part] = None
-    """Only this part of the slices."""
 
 
 def engine_of(request: Request) -> str:

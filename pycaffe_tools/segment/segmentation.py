@@ -12,7 +12,6 @@ the number of slices, and whatever interrupts the work, the same command goes on
 
 from __future__ import annotations
 
-import errno
 import shutil
 import sys
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
-from ..base.errors import UserError
+from ..base.errors import FULL, TemporaryError, UserError
 from ..base.machine import cores, peak_so_far
 from ..base.progress import Progress
 from ..base.ranges import parse_region, parse_slices, size_text, slice_ranges
@@ -142,8 +141,8 @@ class Segmentation:
                 if written and not failed:
                     store.remove()
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise UserError(f"{store.folder}: the disk is full; what is finished is kept there, "
+                if error.errno in FULL:
+                    raise TemporaryError(f"{store.folder}: the disk is full; what is finished is kept there, "
                                     f"free some space and run the same command again") from error
                 raise
             finally:
@@ -170,7 +169,7 @@ class Segmentation:
             create_volume(path, (1,) + self.region.shape, dtype, force=True).discard()
         needed, free = self.disk_bytes(todo), shutil.disk_usage(self.store.folder.parent).free
         if needed > free:
-            raise UserError(f"{self.store.folder.parent}: the disk has {free / 1e9:.3g} GB left, and results slice by "
+            raise TemporaryError(f"{self.store.folder.parent}: the disk has {free / 1e9:.3g} GB left, and results slice by "
                             f"slice and the outputs together need {needed / 1e9:.3g} GB; free some space, choose "
                             f"another place, or pass --dtype uint8")
 

@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
-from ..base.errors import UserError
+from ..base.errors import TemporaryError, UserError
 from ..base.files import PathLike, refuse_existing, refuse_other_files
 from .chunked.writing import ENTRIES, check_zarr, create_zarr
 from .hdf5.writing import create_hdf5, dataset_name, refuse_other_datasets
@@ -89,7 +89,7 @@ def create_volume(path: PathLike, shape: Sequence[int], dtype: Any, pixel_size: 
     file.parent.mkdir(parents=True, exist_ok=True)
     needed, free = math.prod((depth, height, width)) * dtype.itemsize, shutil.disk_usage(file.parent).free
     if needed > free:
-        raise UserError(f"{path}: needs {needed / 1e9:.3g} GB and the disk has {free / 1e9:.3g} GB left; "
+        raise TemporaryError(f"{path}: needs {needed / 1e9:.3g} GB and the disk has {free / 1e9:.3g} GB left; "
                         f"free some space, or choose another place")
     with ExitStack() as stack:
         try:

@@ -16,9 +16,7 @@ A killed process or a full disk leaves whole slices and nothing else.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -28,11 +26,18 @@ import numpy as np
 
 from ...base.errors import UserError
 from ...base.files import atomic_file, read_json_object, write_json
+from ...base.locks import FileLock
 
 MANIFEST = "manifest.json"
 NOT_COMPARED = ("input.path", "input.bytes", "input.modified", "made_with")
 """Fields that may differ between two runs of one segmentation: the input may be moved or touched, since the
 grey values of finished slices are compared themselves."""
+
+
+def output_lock(folder: Path, where: Path, passing: bool = False) -> FileLock:
+    """The lock of an output whose results lie in ``folder``: who holds it may write the output; ``where`` is its name in
+    messages."""
+    return FileLock(folder / "lock", where, "is writing this output", "wait for it, or choose another output", passing=passing)
 
 
 class DamagedSlice(Exception):
@@ -95,7 +100,7 @@ class SliceStore:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._lock: Optional[int] = None
+        self._lock = output_lock(folder, folder)
 
     @property
     def manifest(self) -> Optional[Dict[str, Any]]:
@@ -108,16 +113,10 @@ class SliceStore:
 
         Raises
         ------
-        UserError : another process works there, or the earlier run was asked for something else.
+        TemporaryError : another process works there.
+        UserError : the earlier run was asked for something else.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.end()
-            raise UserError(f"{self.folder}: another process is writing this output; "
-                            f"wait for it, or choose another output") from None
+        self._lock.acquire()
         for left in self.folder.glob(".*.partial-*"):       # of a killed process; nobody else works here
             left.unlink()
         before = None if force else self.manifest
@@ -132,9 +131,7 @@ class SliceStore:
 
     def end(self) -> None:
         """Let go of the folder."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def __enter__(self) -> SliceStore:
         return self
@@ -211,5 +208,5 @@ class SliceStore:
 
     def remove_if_empty(self) -> None:
         """Delete the folder if no slice was finished; left alone while it is another process' own."""
-        if self._lock is not None and not any(self.folder.glob("*.npz")):
+        if self._lock.held and not any(self.folder.glob("*.npz")):
             self.remove()
