@@ -58,7 +58,7 @@ def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional
     def text(path: Optional[PathLike]) -> Optional[str]:
         return None if path is None else os.fspath(path)
 
-    request = Request(os.fspath(input), os.fspath(out), os.fspath(model), slices, parse_part(part), crop, axes, threshold, 
+    request = Request(os.fspath(input), os.fspath(out), os.fspath(model), slices, parse_part(part), crop, axes, threshold,
                       text(mask_out), text(overlay_out), mode, engine, tile, max_memory, workers, dtype, incomplete, force)
     with closing(Segmentation(request)) as work:
         for sentence in work.warnings:
