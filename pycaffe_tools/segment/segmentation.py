@@ -20,7 +20,7 @@ from typing import Dict, List, NamedTuple, Tuple
 import numpy as np
 
 from ..base.errors import FULL, TemporaryError, UserError
-from ..base.machine import cores, peak_so_far
+from ..base.machine import Limit, cores, peak_so_far
 from ..base.progress import Progress
 from ..base.ranges import parse_region, parse_slices, size_text, slice_ranges
 from ..engines import RUN_BY_THREADS
@@ -84,13 +84,14 @@ class Segmentation:
         grey = sample_grey_values(self.volume, self.slices)
         self.warnings = warnings_of(self.volume, grey, self.model)
         self.normalisation = normalisation_of(self.model, self.volume)
-        workers = request.workers or cores()
+        self._cores = cores() if request.workers is None else Limit(request.workers, "--workers")
+        self._memory = (default_limit(self._cores.amount) if request.max_memory is None
+                        else Limit(request.max_memory, "--max-memory"))
         job = Job(self.volume.shape[1:], self.region.shape, len(self.slices), self.volume.dtype.itemsize,
                   4 + (request.dtype == "uint8") + 2 * bool(request.mask_out or request.overlay_out),
                   request.overlay_out is not None, peak_so_far())
         tile = request.tile or (earlier.tile if earlier else None)
-        self.plan: SegmentationPlan = make_plan(engine, self.graph, job, workers,
-                                                request.max_memory or default_limit(workers), tile)
+        self.plan: SegmentationPlan = make_plan(engine, self.graph, job, self._cores.amount, self._memory.amount, tile)
         self.manifest = manifest_of(request, self.volume, self.model, self.normalisation, self.slices, self.region, engine,
                                     self.plan.tile, self.threshold)
         self.complete, self.skipped = compare(earlier, self.manifest, request, self.store, self.slices, self.volume)
@@ -109,8 +110,9 @@ class Segmentation:
             f"region   {self.region.shape[0]} x {self.region.shape[1]} of each slice",
             f"engine   {plan.engine} ({self.request.mode}), tiles of {plan.tile[0]}x{plan.tile[1]} ({plan.tiles} a slice), "
             f"{plan.workers} worker{'s' if plan.workers > 1 else ''} "
-            + ("by threads of this process" if plan.engine in RUN_BY_THREADS else "of one thread"),
-            f"memory   predicted peak {size_text(plan.peak)} of {size_text(plan.limit)} allowed: "
+            + ("by threads of this process" if plan.engine in RUN_BY_THREADS else "of one thread")
+            + f" (of {self._cores.amount}: {self._cores.source})",
+            f"memory   predicted peak {size_text(plan.peak)} of {size_text(plan.limit)} allowed ({self._memory.source}): "
             f"{plan.workers} x {size_text(plan.worker_bytes)} for workers, {size_text(plan.own_bytes)} for this process",
             f"disk     {size_text(disk)} for results slice by slice and outputs together",
             f"slices   {todo} to do, {len(self.skipped)} finished before"
