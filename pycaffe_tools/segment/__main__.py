@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any, List, Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import click
 
 from ..base.command import OPTIONS, FiniteRange, run
 from ..base.errors import UserError
 from ..base.ranges import parse_part, parse_size, parse_tile
+from .ending import exit_code, run_and_tell
 from .outputs import merge
 from .request import Request
 from .segmentation import Segmentation, Summary
-
-LISTED_FAILURES = 50
 
 
 def segment(request: Request) -> Summary:
@@ -26,15 +25,6 @@ def segment(request: Request) -> Summary:
     """
     with closing(Segmentation(request)) as work:
         return work.run()
-
-
-def table(summary: Summary) -> List[str]:
-    """The table of slices that ends a run."""
-    lines = ["completed  skipped  failed",
-             f"{len(summary.completed):9d}  {len(summary.skipped):7d}  {len(summary.failed):6d}"]
-    sentences = [f"slice {z} failed: {sentence}" for z, sentence in summary.failed.items()]
-    more = len(sentences) - LISTED_FAILURES
-    return lines + sentences[:LISTED_FAILURES] + ([f"and {more} more"] if more > 0 else [])
 
 
 @click.command(context_settings=OPTIONS)
@@ -82,6 +72,11 @@ def cli(inputs: Tuple[str, ...], out: str, model: Optional[str], tile: Optional[
         python -m pycaffe_tools.segment raw.tif -o part1.tif --model runs/N7 --part 1/2
         python -m pycaffe_tools.segment raw.tif -o part2.tif --model runs/N7 --part 2/2
         python -m pycaffe_tools.segment --merge part1.tif part2.tif -o p.tif
+
+    Exit codes: 0 done; 1 the sentence says why not; 2 wrong usage; 3 slices
+    failed, and would again; 75 it passes (another process works on OUT, the
+    disk is full, SIGTERM or SIGUSR1 asked to stop at the end of a slice), and
+    the same command goes on.
     """
     part = parse_part(options.pop("part"))
     if merging:
@@ -100,18 +95,7 @@ def cli(inputs: Tuple[str, ...], out: str, model: Optional[str], tile: Optional[
         click.echo(line)
     if dry_run:
         return 0
-    if work.complete:
-        click.echo(f"{out}: is complete, nothing to do")
-        return 0
-    summary = work.run()
-    for line in table(summary):
-        click.echo(line)
-    if summary.failed and not summary.written:
-        click.echo(f"{out}: not written, {len(summary.failed)} slices failed; the others are kept, run the same command "
-                   f"again when the input is put right, or add --incomplete", err=True)
-    for path in summary.written:
-        click.echo(f"wrote {path}")
-    return 1 if summary.failed else 0
+    return exit_code(run_and_tell(work))
 
 
 if __name__ == "__main__":

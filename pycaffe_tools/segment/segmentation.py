@@ -15,7 +15,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -94,6 +94,8 @@ class Segmentation:
         self.plan: SegmentationPlan = make_plan(engine, self.graph, job, self._cores.amount, self._memory.amount, tile)
         self.manifest = manifest_of(request, self.volume, self.model, self.normalisation, self.slices, self.region, engine,
                                     self.plan.tile, self.threshold)
+        self._stopping = False
+        self._queue: Optional[SliceQueue] = None
         self.complete, self.skipped = compare(earlier, self.manifest, request, self.store, self.slices, self.volume)
 
     def describe(self) -> List[str]:
@@ -121,7 +123,13 @@ class Segmentation:
     # -- the work --------------------------------------------------------------------------------------------
 
     def run(self) -> Summary:
-        """Do what is missing, and put the outputs together when all slices are there."""
+        """Do what is missing, and put the outputs together when all slices are there.
+
+        Raises
+        ------
+        TemporaryError : the disk is full, another process works on the same output, or :meth:`stop` was called.
+        UserError : anything else that a user can put right.
+        """
         request = self.request
         if self.complete:
             return Summary([], self.slices, {}, [])
@@ -131,6 +139,10 @@ class Segmentation:
             try:
                 store.begin(self.manifest, request.force)
                 completed, failed = self._compute(todo) if todo else ([], {})
+                if self._stopping and len(completed) + len(failed) < len(todo):
+                    raise TemporaryError(f"{store.folder}: stopped at the end of a slice, as it was asked to; "
+                                         f"{len(completed) + len(self.skipped)} of {len(self.slices)} slices are finished, run the "
+                                         f"same command again")
                 written: List[str] = []
                 while not written and (not failed or (request.incomplete and len(failed) < len(self.slices))):
                     try:
@@ -150,6 +162,12 @@ class Segmentation:
             finally:
                 store.remove_if_empty()
         return Summary(completed, self.skipped, failed, written)
+
+    def stop(self) -> None:
+        """Have :meth:`run` stop at the end of the slices that are begun; a signal handler may call this."""
+        self._stopping = True
+        if self._queue is not None:
+            self._queue.begin_no_more()
 
     @staticmethod
     def report(sentence: str) -> None:
@@ -218,6 +236,9 @@ class Segmentation:
         tiles = grid(self.region.shape, plan.tile)
         queue = SliceQueue(todo, self.volume.read, lambda grey: PaddedSlice(grey, self.region, around), tiles,
                            self.region.shape, finish, failed.__setitem__, slices_in_memory(plan.workers, len(tiles)))
+        self._queue = queue
+        if self._stopping:
+            queue.begin_no_more()
         mean, std = self.normalisation
         settings = Settings(plan.engine, str(self.model.deploy), str(self.model.weights), mean, std, plan.tile)
         already = len(tiles) * len(self.skipped)

@@ -66,6 +66,7 @@ class SliceQueue:
         self._next_tile = 0
         self._changed = threading.Condition()
         self._error: Optional[BaseException] = None
+        self._ending = False
 
     def take(self) -> Optional[TileTask]:
         """The next tile, as soon as there is room for its slice; None if there is no more."""
@@ -73,7 +74,7 @@ class SliceQueue:
             while self._error is None:
                 if self._current is not None:
                     return self._cut(self._current)
-                if not self._waiting:
+                if self._ending or not self._waiting:
                     return None
                 if len(self._open) < self._capacity:
                     self._open_next()
@@ -130,6 +131,10 @@ class SliceQueue:
         with self._changed:
             del self._open[task.z]
             self._changed.notify_all()
+
+    def begin_no_more(self) -> None:
+        """Hand out the tiles of the slices that are begun, and of no others; a signal handler may call this."""
+        self._ending = True
 
     def stop(self, error: BaseException) -> None:
         """Hand out no more tiles; the first error is kept."""

@@ -1,0 +1,78 @@
+"""How a segmentation ends for whoever started it: the table, the exit code, and signals that ask it to stop.
+
+=========  ===========================================================================================
+exit code
+=========  ===========================================================================================
+0          done
+1          the sentence says why not
+3          slices failed, and would again: they are listed
+75         it passes (another process works on the output, the disk is full, a signal asked to stop);
+           the same command goes on
+=========  ===========================================================================================
+"""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import Any, Iterator, List
+
+import click
+
+from .segmentation import Segmentation, Summary
+
+SLICES_FAILED = 3
+LISTED_FAILURES = 50
+ASKING = (signal.SIGTERM, signal.SIGUSR1)
+"""Signals by which batch systems announce that they are going to kill a job."""
+
+
+def table(summary: Summary) -> List[str]:
+    """The table of slices that ends a run."""
+    lines = ["completed  skipped  failed",
+             f"{len(summary.completed):9d}  {len(summary.skipped):7d}  {len(summary.failed):6d}"]
+    sentences = [f"slice {z} failed: {sentence}" for z, sentence in summary.failed.items()]
+    more = len(sentences) - LISTED_FAILURES
+    return lines + sentences[:LISTED_FAILURES] + ([f"and {more} more"] if more > 0 else [])
+
+
+@contextmanager
+def stopped_by_signals(work: Segmentation) -> Iterator[None]:
+    """Let a first signal of :data:`ASKING` stop the work at the end of a slice; a second one ends the process."""
+    def stop(number: int, frame: Any) -> None:
+        for asking in ASKING:
+            signal.signal(asking, signal.SIG_DFL)
+        work.stop()
+
+    before = {number: signal.signal(number, stop) for number in ASKING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_and_tell(work: Segmentation) -> Summary:
+    """Run a segmentation and print how it ended; :func:`exit_code` gives the code for it.
+
+    Raises what :meth:`Segmentation.run` raises.
+    """
+    out = work.request.out
+    if work.complete:
+        click.echo(f"{out}: is complete, nothing to do")
+        return Summary([], work.slices, {}, [])
+    with stopped_by_signals(work):
+        summary = work.run()
+    for line in table(summary):
+        click.echo(line)
+    if summary.failed and not summary.written:
+        click.echo(f"{out}: not written, {len(summary.failed)} slices failed; the others are kept, run the same command "
+                   f"again when the input is put right, or add --incomplete", err=True)
+    for path in summary.written:
+        click.echo(f"wrote {path}")
+    return summary
+
+
+def exit_code(summary: Summary) -> int:
+    """Exit code of a segmentation that ended without an error."""
+    return SLICES_FAILED if summary.failed else 0
