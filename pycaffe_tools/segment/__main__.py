@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Optional, Tuple
 
 import click
@@ -10,10 +12,16 @@ import click
 from ..base.command import OPTIONS, FiniteRange, run
 from ..base.errors import UserError
 from ..base.ranges import parse_part, parse_size, parse_tile
-from .ending import exit_code, run_and_tell
+from .jobs.plan import plan_jobs, read_plan
+from .jobs.resubmitting import resubmit as resubmit_jobs
+from .jobs.scripts import SUBMIT, write_jobs
+from .jobs.status import describe, exit_code as status_code, status_of
 from .outputs import merge
 from .request import Request
 from .segmentation import Segmentation, Summary
+from .telling import exit_code, run_and_tell, show
+
+FOLDER = click.Path(path_type=Path)
 
 
 def segment(request: Request) -> Summary:
@@ -28,8 +36,8 @@ def segment(request: Request) -> Summary:
 
 
 @click.command(context_settings=OPTIONS)
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT")
-@click.option("-o", "--out", required=True, help="Probabilities: .tif (ImageJ), .h5[:/dataset] or .zarr.")
+@click.argument("inputs", nargs=-1, metavar="INPUT")
+@click.option("-o", "--out", help="Probabilities: .tif (ImageJ), .h5[:/dataset] or .zarr.")
 @click.option("--model", metavar="MODEL_DIR", help="A model directory, made by train or prune.")
 @click.option("--slices", metavar="A:B", help="Slices to segment, half-open, such as 0:4,9. [default: all]")
 @click.option("--part", metavar="K/N", help="Only part K of N of these slices, such as 3/16; every N gives the same parts.")
@@ -54,8 +62,14 @@ def segment(request: Request) -> Summary:
 @click.option("--dry-run", is_flag=True, help="Print the plan, with the predicted memory, and stop.")
 @click.option("--merge", "merging", is_flag=True, help="Join parts: every INPUT is an output of --part or --slices.")
 @click.option("--force", is_flag=True, help="Replace outputs, and start unfinished ones from scratch.")
-def cli(inputs: Tuple[str, ...], out: str, model: Optional[str], tile: Optional[str], max_memory: Optional[str],
-        dry_run: bool, merging: bool, **options: Any) -> int:
+@click.option("--slurm", metavar="JOBDIR", type=FOLDER, help="Compute nothing; write the jobs for Slurm into JOBDIR.")
+@click.option("--parts", type=click.IntRange(1), help="How many jobs: parts of the slices.")
+@click.option("--sbatch", metavar="OPTIONS", default="", help='Options of sbatch for the jobs, such as "--partition=x --mem=8G".')
+@click.option("--status", metavar="JOBDIR", type=FOLDER, help="Say how far the jobs of JOBDIR are, from its files.")
+@click.option("--resubmit", metavar="JOBDIR", type=FOLDER, help="Submit again what is not done in JOBDIR.")
+def cli(inputs: Tuple[str, ...], out: Optional[str], model: Optional[str], tile: Optional[str], max_memory: Optional[str],
+        dry_run: bool, merging: bool, slurm: Optional[Path], parts: Optional[int], sbatch: str, status: Optional[Path],
+        resubmit: Optional[Path], **options: Any) -> int:
     """Probability of membrane at every pixel of INPUT.
 
     \b
@@ -73,11 +87,24 @@ def cli(inputs: Tuple[str, ...], out: str, model: Optional[str], tile: Optional[
         python -m pycaffe_tools.segment raw.tif -o part2.tif --model runs/N7 --part 2/2
         python -m pycaffe_tools.segment --merge part1.tif part2.tif -o p.tif
 
+    Slurm does that, and submits again what failed:
+
+    \b
+        python -m pycaffe_tools.segment raw.tif -o p.tif --model runs/N7 --slurm JOBDIR --parts 16
+        JOBDIR/submit.sh
+        python -m pycaffe_tools.segment --status JOBDIR
+        python -m pycaffe_tools.segment --resubmit JOBDIR
+
     Exit codes: 0 done; 1 the sentence says why not; 2 wrong usage; 3 slices
     failed, and would again; 75 it passes (another process works on OUT, the
     disk is full, SIGTERM or SIGUSR1 asked to stop at the end of a slice), and
-    the same command goes on.
+    the same command goes on. Those of --status: 0 all is done; 3 something
+    failed, see --resubmit; 75 it is on the way.
     """
+    if status or resubmit:
+        return _look_after(status, resubmit)
+    if not inputs or out is None:
+        raise click.UsageError("Missing argument 'INPUT'." if not inputs else "Missing option '-o' / '--out'.")
     part = parse_part(options.pop("part"))
     if merging:
         if part:
@@ -87,15 +114,41 @@ def cli(inputs: Tuple[str, ...], out: str, model: Optional[str], tile: Optional[
         return 0
     if len(inputs) != 1 or model is None:
         raise UserError("segment: give one INPUT and --model MODEL_DIR (or parts of a volume and --merge)")
-    work = Segmentation(Request(inputs[0], out, model, tile=parse_tile(tile) if tile else None,
-                                max_memory=parse_size(max_memory) if max_memory else None, part=part, **options))
-    for sentence in work.warnings:
-        click.echo(f"warning: {sentence}", err=True)
-    for line in work.describe():
-        click.echo(line)
+    request = Request(inputs[0], out, model, tile=parse_tile(tile) if tile else None,
+                      max_memory=parse_size(max_memory) if max_memory else None, part=part, **options)
+    if slurm or parts or sbatch:
+        if not (slurm and parts):
+            raise click.UsageError("--slurm JOBDIR and --parts N belong together, and --sbatch to them.")
+        return _plan(request, slurm, parts, sbatch, dry_run)
+    work = Segmentation(request)
+    show(work)
     if dry_run:
         return 0
     return exit_code(run_and_tell(work))
+
+
+def _plan(request: Request, folder: Path, parts: int, sbatch: str, dry_run: bool) -> int:
+    plan, work = plan_jobs(request, folder, parts, sbatch)
+    show(work)
+    click.echo(f"parts    {parts}, the first of slices {plan.parts[0]}; each with the memory and the disk of its own slices")
+    if dry_run:
+        return 0
+    for path in write_jobs(plan):
+        click.echo(f"wrote {path}")
+    click.echo(f"submit them with {shlex.quote(str(plan.folder / SUBMIT))}")
+    return 0
+
+
+def _look_after(status: Optional[Path], again: Optional[Path]) -> int:
+    if again:
+        for line in resubmit_jobs(read_plan(again)):
+            click.echo(line)
+    if status:
+        found = status_of(read_plan(status))
+        for line in describe(found):
+            click.echo(line)
+        return status_code(found)
+    return 0
 
 
 if __name__ == "__main__":

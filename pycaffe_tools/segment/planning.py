@@ -12,9 +12,10 @@ from typing import Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from .. import engines
 from ..base.errors import UserError
-from ..base.machine import Limit, free_memory, job_memory
+from ..base.machine import Limit, cores, free_memory, job_memory
 from ..base.ranges import Pair, size_text
 from ..nets.netgraph import NetGraph
+from .request import Request
 from .slices.slice_queue import slices_in_memory
 from .slices.tiles import even_tile, grid
 
@@ -42,6 +43,12 @@ def default_limit(workers: int, environment: Mapping[str, str] = os.environ) -> 
     if job is not None:
         found.append(Limit(job.amount * 4 // 5, f"four fifths of {job.source}"))
     return min(found, key=lambda limit: limit.amount)
+
+
+def limits_here(request: Request) -> Tuple[Limit, Limit]:
+    """Cores and memory that a segmentation may use on this computer: what the user says, else what there is."""
+    count = cores() if request.workers is None else Limit(request.workers, "--workers")
+    return count, default_limit(count.amount) if request.max_memory is None else Limit(request.max_memory, "--max-memory")
 
 
 class Job(NamedTuple):

@@ -20,7 +20,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from ..base.errors import FULL, TemporaryError, UserError
-from ..base.machine import Limit, cores, peak_so_far
+from ..base.machine import Limit, peak_so_far
 from ..base.progress import Progress
 from ..base.ranges import parse_region, parse_slices, size_text, slice_ranges
 from ..engines import RUN_BY_THREADS
@@ -35,7 +35,7 @@ from ..volumes.volume import Volume
 from .earlier import compare, earlier_run
 from .normalising import normalisation_of
 from .outputs import assemble, parts_path
-from .planning import Job, SegmentationPlan, default_limit, make_plan
+from .planning import Job, SegmentationPlan, limits_here, make_plan
 from .plausibility import sample_grey_values, warnings_of
 from .request import Request, check_outputs, engine_of, manifest_of
 from .slices.pool import run_workers
@@ -56,6 +56,11 @@ class Summary(NamedTuple):
 class Segmentation:
     """A request with everything decided: made before any work, so that it can be shown first.
 
+    Parameters
+    ----------
+    request : what is asked.
+    limits : cores and memory to plan with, where the work is for another computer; by default what this one offers.
+
     Attributes
     ----------
     plan : engine, tile, workers and predicted memory.
@@ -68,7 +73,7 @@ class Segmentation:
     UserError : anything that stands against the work, before it is begun.
     """
 
-    def __init__(self, request: Request):
+    def __init__(self, request: Request, limits: Optional[Tuple[Limit, Limit]] = None):
         self.request = request
         self.model = open_model(request.model)
         self.graph = self.model.net()
@@ -84,9 +89,7 @@ class Segmentation:
         grey = sample_grey_values(self.volume, self.slices)
         self.warnings = warnings_of(self.volume, grey, self.model)
         self.normalisation = normalisation_of(self.model, self.volume)
-        self._cores = cores() if request.workers is None else Limit(request.workers, "--workers")
-        self._memory = (default_limit(self._cores.amount) if request.max_memory is None
-                        else Limit(request.max_memory, "--max-memory"))
+        self._cores, self._memory = limits or limits_here(request)
         job = Job(self.volume.shape[1:], self.region.shape, len(self.slices), self.volume.dtype.itemsize,
                   4 + (request.dtype == "uint8") + 2 * bool(request.mask_out or request.overlay_out),
                   request.overlay_out is not None, peak_so_far())

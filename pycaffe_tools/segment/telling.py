@@ -1,4 +1,4 @@
-"""How a segmentation ends for whoever started it: the table, the exit code, and signals that ask it to stop.
+"""A segmentation for whoever started it: the plan, the table in the end, the exit code, and signals that ask it to stop.
 
 =========  ===========================================================================================
 exit code
@@ -50,6 +50,14 @@ def stopped_by_signals(work: Segmentation) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def show(work: Segmentation) -> None:
+    """Print the plan of a segmentation, and what may be wrong with it."""
+    for sentence in work.warnings:
+        click.echo(f"warning: {sentence}", err=True)
+    for line in work.describe():
+        click.echo(line)
 
 
 def run_and_tell(work: Segmentation) -> Summary:
