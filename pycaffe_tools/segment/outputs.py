@@ -18,7 +18,8 @@ from ..volumes.paths import split_dataset
 from ..volumes.pixel_size import PixelSize
 from ..volumes.provenance import MASK, PROBABILITY, provenance_path, read_provenance, write_provenance
 from ..volumes.volume import Volume
-from .slices.slice_store import DamagedSlice, SliceStore, differences, output_lock, pixel_hash
+from .request import size_and_time
+from .slices.slice_store import NOT_COMPARED, DamagedSlice, SliceStore, differences, output_lock, pixel_hash
 
 
 class Hashes(NamedTuple):
@@ -101,9 +102,10 @@ def merge(parts: Sequence[PathLike], out: PathLike, slices: Optional[str] = None
             raise UserError(f"{part}: its slices {slice_ranges(record['failed'])} failed; run its command again first")
         records.append(record)
     _refuse_unlike(parts, records)
+    now = _input_now(parts, records)
     order = _order(parts, records, slices)
     with _merge_lock(out):
-        return _join(parts, records, order, out, force)
+        return _join(parts, records, order, now, out, force)
 
 
 @contextmanager
@@ -118,14 +120,14 @@ def _merge_lock(out: PathLike) -> Iterator[None]:
             folder.rmdir()
 
 
-def _join(parts: Sequence[PathLike], records: Sequence[Mapping[str, Any]], order: Mapping[int, int], out: PathLike,
-          force: bool) -> int:
-    """Write the volume whose slice z comes from part ``order[z]``."""
+def _join(parts: Sequence[PathLike], records: Sequence[Mapping[str, Any]], order: Mapping[int, int], now: Mapping[str, Any],
+          out: PathLike, force: bool) -> int:
+    """Write the volume whose slice z comes from part ``order[z]``; ``now`` is what the manifest says of the input."""
     first = records[0]
     with open_volume(parts[0]) as sample:
         shape, dtype = sample.shape[1:], sample.dtype
     pixel_size = PixelSize(*first["pixel_size_nm"])
-    manifest = dict(first["manifest"], options=dict(first["manifest"]["options"], slices=slice_ranges(sorted(order)),
+    manifest = dict(first["manifest"], input=now, options=dict(first["manifest"]["options"], slices=slice_ranges(sorted(order)),
                                                             part=None))
     asked = {"content": first["content"], "manifest": manifest,
              "slices": {str(z): records[number]["slices"][str(z)] for z, number in order.items()}}
@@ -177,11 +179,32 @@ def _refuse_unlike(parts: Sequence[PathLike], records: Sequence[Mapping[str, Any
     first = records[0]
     # Tiles and the other outputs' names do not change numbers beyond rounding, or at all.
     ignored = ("manifest.options.slices", "manifest.options.part", "manifest.options.tile", "manifest.options.mask_out",
-                   "manifest.options.overlay_out", "manifest.input.path", "manifest.made_with", "slices", "pixels", "bytes")
+                   "manifest.options.overlay_out", "slices", "pixels", "bytes",
+               *(f"manifest.{name}" for name in NOT_COMPARED))
     for part, record in zip(parts[1:], records[1:]):
         for name, one, other in differences(first, record, ignored):
             raise UserError(f"{part}: {name.replace('manifest.', '')} is {other!r}, in {parts[0]} it is {one!r}; "
                             f"merge parts of one segmentation")
+
+
+def _input_now(parts: Sequence[PathLike], records: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
+    """What a manifest says of the input of all parts.
+
+    If it was touched between two parts, for example since a damaged slice was
+    put right, its grey values tell whether it is still the input of all.
+    """
+    inputs = [record["manifest"]["input"] for record in records]
+    first: Dict[str, Any] = inputs[0]
+    if all(one.get(name) == first.get(name) for one in inputs for name in ("bytes", "modified")):
+        return first
+    path = first["path"]
+    with open_volume(path, axes=first.get("axes")) as volume:
+        for part, record in zip(parts, records):
+            for z, digest in record["slices"].items():
+                if int(z) >= volume.shape[0] or pixel_hash(volume.read(int(z))) != digest:
+                    raise UserError(f"{part}: was made from another input.slice {z} than {path} holds now; put the input back, or "
+                                    f"remove the part and run its command again")
+    return {**first, **size_and_time(path)}
 
 
 def _order(parts: Sequence[PathLike], records: Sequence[Mapping[str, Any]],

@@ -85,7 +85,7 @@ def manifest_of(request: Request, volume: Volume, model: Model, normalisation: N
     base = Path(request.out).resolve().parent
     return {
         "input": {"path": os.path.abspath(request.input), "shape": list(volume.shape),
-                  "dtype": volume.dtype.name, "axes": request.axes, **_size_and_time(request.input)},
+                  "dtype": volume.dtype.name, "axes": request.axes, **size_and_time(request.input)},
         "model": {"name": model.name, "deploy_sha256": model.info["files"]["deploy.prototxt"],
                   "weights_sha256": model.info["files"]["weights.caffemodel"],
                   "normalisation": normalisation._asdict()},
@@ -100,7 +100,7 @@ def manifest_of(request: Request, volume: Volume, model: Model, normalisation: N
     }
 
 
-def _size_and_time(path: str) -> Dict[str, int]:
+def size_and_time(path: str) -> Dict[str, int]:
     """Size and latest time of change of an input, in bytes and nanoseconds."""
     stats = [found.stat() for found in input_files(path)]
     return {"bytes": sum(stat.st_size for stat in stats), "modified": max(stat.st_mtime_ns for stat in stats)}

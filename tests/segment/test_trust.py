@@ -321,6 +321,21 @@ def test_weights_that_give_no_numbers_end_in_a_sentence(tmp_path, model, raw, ca
     assert "not numbers" in capfd.readouterr().err and not (tmp_path / "p.tif").exists()
 
 
+def test_parts_of_an_input_that_was_put_right_in_between_are_merged_if_it_is_still_theirs(tmp_path, model, unfinished):
+    segment(request(unfinished, tmp_path / "a.tif", model, slices="0"))
+    tifffile.imwrite(unfinished / "s1.tif", GREY[1])
+    segment(request(unfinished, tmp_path / "b.tif", model, slices="1:3"))
+    parts = [str(tmp_path / "a.tif"), str(tmp_path / "b.tif")]
+    assert merge(parts, tmp_path / "q.tif") == 3
+    segment(request(unfinished, tmp_path / "r.tif", model))
+    now = [json.loads((tmp_path / f"{name}.tif.json").read_text())["manifest"]["input"] for name in "qr"]
+    assert now[0] == now[1]
+    tifffile.imwrite(unfinished / "s0.tif", GREY[1])
+    with pytest.raises(UserError, match=r"a.tif: was made from another input.slice 0 than .*slices holds now"):
+        merge(parts, tmp_path / "s.tif")
+    assert not (tmp_path / "s.tif").exists()
+
+
 def test_a_part_whose_pixels_changed_is_not_merged(tmp_path, model, raw):
     for name, slices in (("a.tif", "0"), ("b.tif", "1:3")):
         segment(request(raw, tmp_path / name, model, slices=slices))
