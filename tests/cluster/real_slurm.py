@@ -35,11 +35,11 @@ JobCompLoc={folder}/ended
 JobAcctGatherType=jobacct_gather/none
 MpiDefault=none
 ReturnToService=2
-SlurmdTimeout=10
+SlurmdTimeout=5
 KillWait=5
 MessageTimeout=10
 MinJobAge=300
-SchedulerParameters=sched_interval=1,batch_sched_delay=0,defer_batch
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
 MaxArraySize={most}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
@@ -180,5 +180,5 @@ def name_of(pid):
 def wait_until(condition, what, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what} in vain"
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what() if callable(what) else what} in vain"
         time.sleep(0.05)

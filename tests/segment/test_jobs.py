@@ -19,6 +19,7 @@ from pycaffe_tools.segment.jobs.status import status_of
 from pycaffe_tools.segment.jobs.work import run_merge, run_part
 
 from ..conftest import ROOT
+from ..test_docs import compare, documented
 from . import cases as segment_cases
 from .cases import MODE, grey_values, run_cli, write_volume
 
@@ -72,6 +73,16 @@ def test_parts_run_by_their_jobs_in_any_order_are_merged_to_the_bytes_of_the_who
         assert (place / name).read_bytes() == (tmp_path / name).read_bytes()
     assert run_cli("--resubmit", jobs) == 0
     assert "is complete, nothing to do" in capfd.readouterr().out
+
+
+def test_the_files_of_a_plan_hold_what_is_documented(place, model):
+    folder_of_slices(place / "slices")
+    assert plan(model) == 0 and run_part(place / "jobs", 1) == 0
+    content = json.loads((place / "jobs" / "plan.json").read_text())
+    compare("`JOBDIR/plan.json`", content)
+    deeper = {name.split(".")[1] for name in documented("`JOBDIR/plan.json`")[1]}
+    assert deeper == set(content["request"])
+    compare("`JOBDIR/state/part_0003.json`", json.loads((place / "jobs" / "state" / "part_0001.json").read_text()))
 
 
 def main(command, *arguments):

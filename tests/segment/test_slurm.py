@@ -1,0 +1,187 @@
+"""A segmentation on a real Slurm: what it makes, and what happens when something dies."""
+
+import os
+import re
+import signal
+
+import numpy as np
+import pytest
+import tifffile
+
+from pycaffe_tools.segment.jobs.plan import read_plan
+from pycaffe_tools.segment.jobs.status import status_of
+
+from ..cluster.real_slurm import wait_until
+from . import cases as segment_cases
+from .cases import MODE, grey_values, run_cli, write_volume
+
+pytestmark = [segment_cases.needs_an_engine, pytest.mark.slurm]
+
+GREY = grey_values(slices=80, rows=64, columns=64)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_volume(tmp_path_factory.mktemp("volume") / "raw.tif", GREY)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory, model, source):
+    """Bytes of the probabilities and the mask that a local run makes."""
+    folder = tmp_path_factory.mktemp("local")
+    assert run_cli(source, "-o", folder / "p.tif", "--model", model, *HOW, "--mask-out", folder / "m.tif") == 0
+    return (folder / "p.tif").read_bytes(), (folder / "m.tif").read_bytes()
+
+
+HOW = ("--mode", MODE, "--tile", "32x32")
+
+
+class Work:
+    """Jobs of a plan on a real Slurm."""
+
+    def __init__(self, slurm, folder, source, model, monkeypatch, parts=2):
+        self.slurm, self.folder, self.jobs = slurm, folder, folder / "it's my jobs %a"
+        for name in ("SLURM_CONF", "PATH"):
+            monkeypatch.setenv(name, slurm.environment[name])
+        assert run_cli(source, "-o", folder / "p.tif", "--model", model, *HOW, "--mask-out", folder / "m.tif", "--slurm", self.jobs,
+                       "--parts", parts, "--sbatch", "--mem=1200M") == 0
+        self.numbers = {}
+
+    def submit(self):
+        slurm_says = self.slurm.ask(str(self.jobs / "submit.sh"))
+        self.read_numbers(slurm_says)
+
+    def resubmit(self, capfd):
+        capfd.readouterr()
+        assert run_cli("--resubmit", self.jobs) == 0
+        self.read_numbers(capfd.readouterr().out)
+
+    def read_numbers(self, said):
+        self.arrays = re.findall(r"parts (\S+) after (\d+): job (\d+)", said)
+        self.merge = re.search(r"merge: job (\d+)", said)[1]
+
+    def states(self):
+        known = self.slurm.jobs()
+        return {name: state for name, state in known.items() if name.split("_")[0] in (self.merge, *(job for _, _, job in self.arrays))}
+
+    def wait(self, merge="COMPLETED"):
+        wait_until(lambda: self.states()[self.merge] == merge, lambda: f"the merge: {self.states()}\n{self.logs()}")
+
+    def logs(self):
+        return "\n".join(f"{path.name}: {path.read_text()}" for path in sorted((self.jobs / "logs").iterdir()))
+
+    def status(self):
+        return status_of(read_plan(self.jobs))
+
+    def process_of(self, number):
+        """The process of a part, halted where it has finished a few slices."""
+        finished = self.jobs / "parts" / f"part_{number:04d}.tif.parts"
+        wait_until(lambda: len(list(finished.glob("0*.npz"))) >= 2, f"part {number}")
+        process = int(re.search(r'"process": (\d+)', (self.jobs / "state" / f"part_{number:04d}.json").read_text())[1])
+        os.kill(process, signal.SIGSTOP)
+        count = len(list(finished.glob("0*.npz")))
+        assert 2 <= count < 40, "the part was over before it could be halted"
+        return process, count
+
+    def outputs(self):
+        return (self.folder / "p.tif").read_bytes(), (self.folder / "m.tif").read_bytes()
+
+
+@pytest.fixture
+def work(slurm, tmp_path, source, model, monkeypatch):
+    return Work(slurm, tmp_path, source, model, monkeypatch)
+
+
+def test_arrays_and_their_merge_make_the_bytes_of_a_local_run(slurm, tmp_path, source, model, monkeypatch, local):
+    """Five parts, and at most three jobs in an array."""
+    jobs = Work(slurm, tmp_path, source, model, monkeypatch, parts=5)
+    jobs.submit()
+    assert [(numbers, before) for numbers, before, _ in jobs.arrays] == [("1-3", "0"), ("1-2", "3")]
+    jobs.wait()
+    assert jobs.outputs() == local
+    assert run_cli("--status", jobs.jobs) == 0
+
+
+def test_a_part_that_is_killed_fails_and_is_done_when_it_is_submitted_again(work, local, capfd):
+    work.submit()
+    process, finished = work.process_of(2)
+    os.kill(process, signal.SIGKILL)
+    work.wait("CANCELLED")          # the merge does not wait for ever
+    array = work.arrays[0][2]
+    wait_until(lambda: work.states() == {f"{array}_1": "COMPLETED", f"{array}_2": "FAILED", work.merge: "CANCELLED"}, "part 1")
+    assert work.status().incomplete == [2] and work.status().parts[1].finished >= finished
+    work.resubmit(capfd)
+    assert [numbers for numbers, _, _ in work.arrays] == ["2"]
+    work.wait()
+    assert work.outputs() == local
+    assert f"{80 // 2 - work_skipped(work)} to do, {work_skipped(work)} finished before; part 2/2: 40:80" in work.logs()
+
+
+def work_skipped(work):
+    """Slices of the second part that its last job found finished."""
+    return int(re.findall(r"to do, (\d+) finished before; part 2/2", work.logs())[-1])
+
+
+def test_a_part_that_is_told_in_time_stops_goes_back_into_the_queue_and_goes_on(work, local, slurm):
+    """The signal that Slurm sends before a job's time is up."""
+    work.submit()
+    process, finished = work.process_of(1)
+    slurm.ask("scancel", "--batch", "--signal=USR1", f"{work.arrays[0][2]}_1")
+    os.kill(process, signal.SIGCONT)
+    work.wait()
+    assert work.outputs() == local
+    log = next((work.jobs / "logs").glob("part-*_1.log")).read_text()
+    assert "stopped at the end of a slice" in log and "back into the queue" in log and ", start 2" in log
+    again = int(re.findall(r"to do, (\d+) finished before", log)[-1])
+    assert finished <= again < 40
+
+
+def test_a_part_that_is_requeued_goes_on(work, local, slurm):
+    work.submit()
+    process, finished = work.process_of(1)
+    slurm.ask("scontrol", "requeue", f"{work.arrays[0][2]}_1")
+    work.wait()
+    assert work.outputs() == local
+    log = next((work.jobs / "logs").glob("part-*_1.log")).read_text()
+    assert finished <= int(re.findall(r"to do, (\d+) finished before", log)[-1]) < 40 and ", start 2" in log
+
+
+def test_what_a_lost_node_computed_goes_on_elsewhere_and_the_node_comes_back(work, local, slurm):
+    work.submit()
+    process, finished = work.process_of(1)
+    array = work.arrays[0][2]
+    node = slurm.ask("squeue", "--noheader", "--array", "--format=%N", f"--jobs={array}_1").strip()
+    slurm.kill_node(node)
+    wait_until(lambda: slurm.ask("sinfo", "--noheader", "--Node", f"--nodes={node}", "--format=%T").startswith("down"), "the loss")
+    assert not os.path.exists(f"/proc/{process}")
+    slurm.start_node(node)
+    work.wait()
+    assert work.outputs() == local
+    log = next((work.jobs / "logs").glob("part-*_1.log")).read_text()
+    assert finished <= int(re.findall(r"to do, (\d+) finished before", log)[-1]) < 40
+    wait_until(lambda: slurm.ask("sinfo", "--noheader", "--format=%T").split() == ["idle"], "the node")
+
+
+def test_a_bad_slice_fails_for_good_and_the_state_says_which(slurm, tmp_path, model, monkeypatch, capfd):
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    for z, image in enumerate(GREY[:6]):
+        tifffile.imwrite(folder / f"s{z}.tif", image)
+    good = (folder / "s4.tif").read_bytes()
+    (folder / "s4.tif").write_bytes(good[:2000])
+    work = Work(slurm, tmp_path, folder, model, monkeypatch)
+    work.submit()
+    work.wait("CANCELLED")
+    array = work.arrays[0][2]
+    wait_until(lambda: work.states()[f"{array}_1"] == "COMPLETED", "part 1")
+    job = slurm.ask("scontrol", "show", "job", f"{array}_2")
+    assert "JobState=FAILED" in job and "ExitCode=3:0" in job and "Restarts=0" in job
+    capfd.readouterr()
+    assert run_cli("--status", work.jobs) == 3
+    said = capfd.readouterr().out
+    assert "1 done, 1 failed" in said and "part 2: slice 4 failed: " in said and "s4.tif" in said
+    (folder / "s4.tif").write_bytes(good)
+    work.resubmit(capfd)
+    work.wait()
+    assert np.array_equal(tifffile.imread(tmp_path / "m.tif") > 0, tifffile.imread(tmp_path / "p.tif") >= np.float32(0.1))
+    assert run_cli("--status", work.jobs) == 0
