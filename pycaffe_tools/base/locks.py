@@ -41,13 +41,14 @@ class FileLock:
     advice : what to do then, such as ``wait for it, or choose another output``.
     patience : seconds to wait for another process to let go.
     passing : whether to leave no file behind.
+    shared : whether several may hold it at the same time, as long as nobody holds it alone.
     """
 
     def __init__(self, path: PathLike, where: PathLike, doing: str, advice: str, patience: float = 0.0,
-                 passing: bool = False):
+                 passing: bool = False, shared: bool = False):
         self.path = Path(path)
         self._where, self._doing, self._advice = where, doing, advice
-        self._patience, self._passing = patience, passing
+        self._patience, self._passing, self._shared = patience, passing, shared
         self._descriptor: Optional[int] = None
 
     @property
@@ -76,8 +77,9 @@ class FileLock:
                 raise TemporaryError(f"{self._where}: another process {self._doing}{f' ({holder})' if holder else ''}; "
                                      f"{self._advice}")
             time.sleep(0.2)
-        os.ftruncate(self.number, 0)
-        os.pwrite(self.number, this_process().encode(), 0)
+        if not self._shared:
+            os.ftruncate(self.number, 0)
+            os.pwrite(self.number, this_process().encode(), 0)
 
     def _try(self) -> bool:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +88,7 @@ class FileLock:
         except FileNotFoundError:           # the one who held it has removed the folder as well
             return self._try()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             ours, there = os.fstat(descriptor), os.stat(self.path)
         except FileNotFoundError:           # the one who held it has removed the file: this is none any more
             os.close(descriptor)

@@ -13,18 +13,15 @@ exit code
 
 from __future__ import annotations
 
-import signal
-from contextlib import contextmanager
-from typing import Any, Iterator, List
+from typing import List
 
 import click
 
+from ..cluster.signals import when_asked
 from .segmentation import Segmentation, Summary
 
 SLICES_FAILED = 3
 LISTED_FAILURES = 50
-ASKING = (signal.SIGTERM, signal.SIGUSR1)
-"""Signals by which batch systems announce that they are going to kill a job."""
 
 
 def table(summary: Summary) -> List[str]:
@@ -34,22 +31,6 @@ def table(summary: Summary) -> List[str]:
     sentences = [f"slice {z} failed: {sentence}" for z, sentence in summary.failed.items()]
     more = len(sentences) - LISTED_FAILURES
     return lines + sentences[:LISTED_FAILURES] + ([f"and {more} more"] if more > 0 else [])
-
-
-@contextmanager
-def stopped_by_signals(work: Segmentation) -> Iterator[None]:
-    """Let a first signal of :data:`ASKING` stop the work at the end of a slice; a second one ends the process."""
-    def stop(number: int, frame: Any) -> None:
-        for asking in ASKING:
-            signal.signal(asking, signal.SIG_DFL)
-        work.stop()
-
-    before = {number: signal.signal(number, stop) for number in ASKING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def show(work: Segmentation) -> None:
@@ -69,7 +50,7 @@ def run_and_tell(work: Segmentation) -> Summary:
     if work.complete:
         click.echo(f"{out}: is complete, nothing to do")
         return Summary([], work.slices, {}, [])
-    with stopped_by_signals(work):
+    with when_asked(work.stop):
         summary = work.run()
     for line in table(summary):
         click.echo(line)
