@@ -20,7 +20,7 @@ from typing import Mapping, NamedTuple, Optional, Sequence
 from ..base.command import PASSING
 from ..base.errors import UserError
 from ..base.files import PACKAGE_ROOT, atomic_file
-from ..base.ranges import parse_size
+from ..base.ranges import parse_size, size_text
 
 MOST_RESTARTS = 20
 LEAD = 120
@@ -85,6 +85,12 @@ def _memory(values: Mapping[str, str], name: str) -> Optional[int]:
         return parse_size(text + "MI" if text.isdigit() else re.sub(r"([KMGT])B?$", r"\1I", text.upper()))
     except UserError:
         raise UserError(f"--sbatch --{name}={text}: is not an amount of memory; write for example 800M or 2G") from None
+
+
+def memory_option(options: JobOptions, needed: int) -> str:
+    """What a job that is predicted to need so many bytes asks for: a quarter more, at least 1 GB; empty where the user says it."""
+    said = options.exclusive or "--mem" in options.text
+    return "" if said else f"--mem={size_text(max(needed * 5 // 4, 10**9))}"
 
 
 class Script(NamedTuple):

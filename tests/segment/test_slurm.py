@@ -122,28 +122,19 @@ def work_skipped(work):
     return int(re.findall(r"to do, (\d+) finished before; part 2/2", work.logs())[-1])
 
 
-def test_a_part_that_is_told_in_time_stops_goes_back_into_the_queue_and_goes_on(work, local, slurm):
-    """The signal that Slurm sends before a job's time is up."""
+def test_parts_that_are_told_in_time_or_requeued_go_on(work, local, slurm):
+    """The signal that Slurm sends before a job's time is up, and an administrator's requeue."""
     work.submit()
-    process, finished = work.process_of(1)
+    halted = [work.process_of(number) for number in (1, 2)]
     slurm.ask("scancel", "--batch", "--signal=USR1", f"{work.arrays[0][2]}_1")
-    os.kill(process, signal.SIGCONT)
+    slurm.ask("scontrol", "requeue", f"{work.arrays[0][2]}_2")
+    os.kill(halted[0][0], signal.SIGCONT)
     work.wait()
     assert work.outputs() == local
-    log = next((work.jobs / "logs").glob("part-*_1.log")).read_text()
-    assert "stopped at the end of a slice" in log and "back into the queue" in log and ", start 2" in log
-    again = int(re.findall(r"to do, (\d+) finished before", log)[-1])
-    assert finished <= again < 40
-
-
-def test_a_part_that_is_requeued_goes_on(work, local, slurm):
-    work.submit()
-    process, finished = work.process_of(1)
-    slurm.ask("scontrol", "requeue", f"{work.arrays[0][2]}_1")
-    work.wait()
-    assert work.outputs() == local
-    log = next((work.jobs / "logs").glob("part-*_1.log")).read_text()
-    assert finished <= int(re.findall(r"to do, (\d+) finished before", log)[-1]) < 40 and ", start 2" in log
+    for number, (_, finished) in enumerate(halted, 1):
+        log = next((work.jobs / "logs").glob(f"part-*_{number}.log")).read_text()
+        assert ", start 2" in log and finished <= int(re.findall(r"to do, (\d+) finished before", log)[-1]) < 40
+        assert ("stopped at the end of a slice" in log and "back into the queue" in log) == (number == 1)
 
 
 def test_what_a_lost_node_computed_goes_on_elsewhere_and_the_node_comes_back(work, local, slurm):

@@ -6,8 +6,7 @@ import shlex
 from pathlib import Path
 from typing import List
 
-from ...base.ranges import size_text
-from ...cluster.slurm import Script, parse_options, python, render, write_script
+from ...cluster.slurm import Script, memory_option, parse_options, python, render, write_script
 from .plan import PLAN, JobPlan, write_plan
 
 ARRAY, MERGE, SUBMIT = "array.sbatch", "merge.sbatch", "submit.sh"
@@ -24,7 +23,7 @@ def write_jobs(plan: JobPlan) -> List[Path]:
     for name in ("logs", "state", "parts"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     module, name = "pycaffe_tools.segment.jobs", f"segment-{Path(plan.request.out).name}"
-    more = [_memory(plan), plan.sbatch]
+    more = [memory_option(parse_options(plan.sbatch), plan.memory), plan.sbatch]
     number = '"$((${1:-0} + SLURM_ARRAY_TASK_ID))"'
     array = Script(name, f"{folder}/logs/part-%A_%a.log", more, f"{python(module, 'part', str(folder))} {number}",
                    f"A part of {PLAN}. $1: how many parts come before the first of this array.")
@@ -35,12 +34,6 @@ def write_jobs(plan: JobPlan) -> List[Path]:
     write_script(folder / SUBMIT, _submit(plan))
     write_plan(plan)
     return [folder / name for name in (PLAN, ARRAY, MERGE, SUBMIT)]
-
-
-def _memory(plan: JobPlan) -> str:
-    """What a job is predicted to take, and a quarter more, where the user asks for nothing; at least 1 GB."""
-    options = parse_options(plan.sbatch)
-    return "" if options.memory or options.exclusive or "--mem" in plan.sbatch else f"--mem={size_text(max(plan.memory * 5 // 4, 10**9))}"
 
 
 def _submit(plan: JobPlan) -> str:
