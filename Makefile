@@ -120,7 +120,7 @@ build/venv-%/stamp: environment/requirements-%.txt
 	touch $@
 
 test-nocaffe: build/venv-nocaffe/stamp  ## what needs no Caffe, under the machine's current Python
-	$(<D)/bin/python -m pytest tests pycaffe_tools $(PYTEST_OPTIONS)
+	$(<D)/bin/python -m pytest tests pycaffe_tools -m "not slurm" $(PYTEST_OPTIONS)
 
 lint: build/venv-lint/stamp  ## ruff and mypy, pinned, under the machine's current Python
 	$(<D)/bin/python -m ruff check .
