@@ -58,7 +58,8 @@ def write_jobs(folder: Path, nodes: Sequence[Node], command: Sequence[str], sbat
     options = parse_options(sbatch)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     script = Script("reproduce", f"{folder}/logs/%x-%j.log", [memory_option(options, MEMORY), options.text, "--kill-on-invalid-dep=yes"],
-                    f'{python(*command)} ${{1:+--only "$1"}}', "A run of the reproduction. $1: its name; without it what is left, and the accounts.")
+                    python(*command) + ' ${1:+--only "$1"}',
+                    "A run of the reproduction. $1: its name; without it all that is left, and what is collected of all.")
     write_script(folder / RUN, render(script))
     write_script(folder / SUBMIT, _SUBMIT.replace("FOLDER", shlex.quote(str(folder))) + "\n".join(_lines(nodes)) + "\n")
     return [folder / RUN, folder / SUBMIT]
