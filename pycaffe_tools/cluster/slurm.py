@@ -25,12 +25,14 @@ from ..base.ranges import parse_size, size_text
 MOST_RESTARTS = 20
 LEAD = 120
 """Seconds before the end of a job's time at which it is asked to stop."""
+LEAST_TIME = 300
+"""Seconds that a job needs for something to come of it."""
 
 _OURS = {"array": "the parts stand in the plan", "dependency": "the merge follows the parts", "wrap": "the scripts are files",
          "parsable": "the jobs' numbers are read", "wait": "nobody would submit the merge", "test-only": "nothing would be submitted",
          "signal": "jobs are told in time to stop", "requeue": "it is set", "no-requeue": "jobs go back into the queue",
          "kill-on-invalid-dep": "it is set", "chdir": "all paths are absolute"}
-_SHORT = {"a": "array", "d": "dependency", "W": "wait", "D": "chdir", "c": "cpus-per-task", "p": "partition"}
+_SHORT = {"a": "array", "d": "dependency", "W": "wait", "D": "chdir", "c": "cpus-per-task", "t": "time"}
 
 
 class JobOptions(NamedTuple):
@@ -68,12 +70,31 @@ def parse_options(text: str) -> JobOptions:
         values[name] = match[2] if match[2] is not None else following
         if name in _OURS:
             raise UserError(f"--sbatch {word}: is not for you to say, {_OURS[name]}; leave it out")
+    limit = _seconds(values.get("time"))
+    if limit is not None and limit < LEAST_TIME:
+        raise UserError(f"--sbatch --time={values['time']}: is too short, since jobs are asked to stop {LEAD} s before their time is up; "
+                        f"give them {LEAST_TIME // 60} minutes or more")
     cores = int(values["cpus-per-task"]) if values.get("cpus-per-task", "").isdigit() else None
     memory = _memory(values, "mem")
     per_core = _memory(values, "mem-per-cpu")
     if memory is None and per_core is not None:
         memory = per_core * (cores or 1)
     return JobOptions(text.strip(), cores, memory, "exclusive" in values)
+
+
+def _seconds(text: Optional[str]) -> Optional[int]:
+    """A limit of time as Slurm reads it, such as ``90``, ``1:30:00`` or ``2-12``; None where it is none, or not of these forms."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text or "")
+    if match is None:
+        return None
+    days, numbers = match[1], [int(number) for number in match.groups()[1:] if number is not None]
+    if days is not None:                        # days-hours[:minutes[:seconds]]
+        hours, minutes, seconds = [*numbers, 0, 0][:3]
+    elif len(numbers) == 3:                     # hours:minutes:seconds
+        hours, minutes, seconds = numbers
+    else:                                       # minutes[:seconds]
+        hours, (minutes, seconds) = 0, [*numbers, 0][:2]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _memory(values: Mapping[str, str], name: str) -> Optional[int]:
@@ -149,6 +170,7 @@ if [ -n "$late$cancelled" ]; then
         sleep 1
     done
     if kill -0 "$child" 2>/dev/null; then code={PASSING}; else wait "$child" && code=0 || code=$?; fi
+    [ "$code" -ne 143 ] || code={PASSING}       # it was told before it could listen
 fi
 if [ "$code" -eq {PASSING} ] && [ -z "$cancelled" ]; then
     if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {MOST_RESTARTS} ]; then
