@@ -146,11 +146,16 @@ class Slurm:
             found[name] = state
         return found
 
+    def cancel_all(self):
+        """Cancel all jobs that have not ended."""
+        ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+        for job in {name.split("_")[0] for name, state in self.jobs_or_none().items() if state not in ended}:
+            self.ask("scancel", job, check=False)
+
     def close(self):
         """End what was started."""
         if "slurmctld" in self._processes:
-            for job in {name.split("_")[0] for name in self.jobs_or_none()}:
-                self.ask("scancel", job, check=False)
+            self.cancel_all()
             with contextlib.suppress(AssertionError):
                 wait_until(lambda: not any(state in ("RUNNING", "COMPLETING") for state in self.jobs_or_none().values()), "jobs", 20)
         for key in (*NODES, "slurmctld", "munged"):
@@ -170,6 +175,13 @@ class Slurm:
             return {}
 
 
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def name_of(pid):
     try:
         return Path(f"/proc/{pid}/comm").read_text()
@@ -177,8 +189,9 @@ def name_of(pid):
         return ""
 
 
-def wait_until(condition, what, seconds=60.0):
+def wait_until(condition, what, seconds=240.0, pause=0.05):
+    """Wait for a condition; ``what`` is a text or a function that gives it, for the failure."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:g} s for {what() if callable(what) else what} in vain"
-        time.sleep(0.05)
+        time.sleep(pause)

@@ -188,8 +188,8 @@ def start_part(jobs, number):
 
 
 def test_a_part_that_runs_is_killed_or_stops_is_told_apart(place, model, capfd, monkeypatch):
-    write_volume(place / "raw.tif", grey_values(slices=80, rows=64, columns=64))
-    assert plan(model, "--tile", "32x32", source="raw.tif", parts=2) == 0
+    write_volume(place / "raw.tif", grey_values(slices=160, rows=64, columns=64))
+    assert plan(model, "--tile", "16x16", source="raw.tif", parts=2) == 0
     jobs = read_plan(place / "jobs")
     finished = place / "jobs" / "parts" / "part_0001.tif.parts"
 
@@ -202,7 +202,7 @@ def test_a_part_that_runs_is_killed_or_stops_is_told_apart(place, model, capfd, 
 
     process = begin()
     status = status_of(jobs)
-    assert (status.parts[0].state, status.parts[1].state) == (records.RUNNING, "waiting") and 3 <= status.parts[0].finished < 40
+    assert (status.parts[0].state, status.parts[1].state) == (records.RUNNING, "waiting") and 3 <= status.parts[0].finished < 80
     assert status.parts[0].speed > 0 or status.parts[0].speed is None
     process.send_signal(signal.SIGUSR1)
     assert process.wait() == 75

@@ -11,13 +11,15 @@ import tifffile
 from pycaffe_tools.segment.jobs.plan import read_plan
 from pycaffe_tools.segment.jobs.status import status_of
 
-from ..cluster.real_slurm import wait_until
+from ..cluster.real_slurm import is_running, wait_until
 from . import cases as segment_cases
 from .cases import MODE, grey_values, run_cli, write_volume
 
 pytestmark = [segment_cases.needs_an_engine, pytest.mark.slurm]
 
-GREY = grey_values(slices=80, rows=64, columns=64)
+PART = 60
+"""Slices of each of two parts."""
+GREY = grey_values(slices=2 * PART, rows=64, columns=64)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def local(tmp_path_factory, model, source):
     return (folder / "p.tif").read_bytes(), (folder / "m.tif").read_bytes()
 
 
-HOW = ("--mode", MODE, "--tile", "32x32")
+HOW = ("--mode", MODE, "--tile", "16x16")
 
 
 class Work:
@@ -73,15 +75,28 @@ class Work:
     def status(self):
         return status_of(read_plan(self.jobs))
 
-    def process_of(self, number):
-        """The process of a part, halted where it has finished a few slices."""
-        finished = self.jobs / "parts" / f"part_{number:04d}.tif.parts"
-        wait_until(lambda: len(list(finished.glob("0*.npz"))) >= 2, f"part {number}")
-        process = int(re.search(r'"process": (\d+)', (self.jobs / "state" / f"part_{number:04d}.json").read_text())[1])
-        os.kill(process, signal.SIGSTOP)
-        count = len(list(finished.glob("0*.npz")))
-        assert 2 <= count < 40, "the part was over before it could be halted"
-        return process, count
+    def halt(self, *numbers):
+        """Halt parts where they have finished a few slices: the process of each, and how many slices are finished."""
+        halted = {}
+
+        def all_are_halted():
+            for number in set(numbers) - set(halted):
+                finished = self.jobs / "parts" / f"part_{number:04d}.tif.parts"
+                if len(list(finished.glob("0*.npz"))) >= 2:
+                    record = (self.jobs / "state" / f"part_{number:04d}.json").read_text()
+                    process = int(re.search(r'"process": (\d+)', record)[1])
+                    os.kill(process, signal.SIGSTOP)
+                    halted[number] = process, len(list(finished.glob("0*.npz")))
+                    assert 2 <= halted[number][1] < PART, "the part was over before it could be halted"
+            return len(halted) == len(numbers)
+
+        wait_until(all_are_halted, f"parts {numbers}", pause=0.002)
+        return [halted[number] for number in numbers]
+
+    def finished_before(self, number):
+        """How many slices of a part its last job found finished, as it said."""
+        latest = max((self.jobs / "logs").glob(f"part-*_{number}.log"), key=lambda path: path.stat().st_mtime)
+        return int(re.findall(r"to do, (\d+) finished before", latest.read_text())[-1]), latest.read_text()
 
     def outputs(self):
         return (self.folder / "p.tif").read_bytes(), (self.folder / "m.tif").read_bytes()
@@ -89,7 +104,8 @@ class Work:
 
 @pytest.fixture
 def work(slurm, tmp_path, source, model, monkeypatch):
-    return Work(slurm, tmp_path, source, model, monkeypatch)
+    yield Work(slurm, tmp_path, source, model, monkeypatch)
+    slurm.cancel_all()          # a failed test leaves no job that keeps a node from the others
 
 
 def test_arrays_and_their_merge_make_the_bytes_of_a_local_run(slurm, tmp_path, source, model, monkeypatch, local):
@@ -104,7 +120,7 @@ def test_arrays_and_their_merge_make_the_bytes_of_a_local_run(slurm, tmp_path, s
 
 def test_a_part_that_is_killed_fails_and_is_done_when_it_is_submitted_again(work, local, capfd):
     work.submit()
-    process, finished = work.process_of(2)
+    [(process, finished)] = work.halt(2)
     os.kill(process, signal.SIGKILL)
     work.wait("CANCELLED")          # the merge does not wait for ever
     array = work.arrays[0][2]
@@ -114,42 +130,36 @@ def test_a_part_that_is_killed_fails_and_is_done_when_it_is_submitted_again(work
     assert [numbers for numbers, _, _ in work.arrays] == ["2"]
     work.wait()
     assert work.outputs() == local
-    assert f"{80 // 2 - work_skipped(work)} to do, {work_skipped(work)} finished before; part 2/2: 40:80" in work.logs()
-
-
-def work_skipped(work):
-    """Slices of the second part that its last job found finished."""
-    return int(re.findall(r"to do, (\d+) finished before; part 2/2", work.logs())[-1])
+    before, log = work.finished_before(2)
+    assert finished <= before < PART and f"{PART - before} to do, {before} finished before; part 2/2: {PART}:{2 * PART}" in log
 
 
 def test_parts_that_are_told_in_time_or_requeued_go_on(work, local, slurm):
     """The signal that Slurm sends before a job's time is up, and an administrator's requeue."""
     work.submit()
-    halted = [work.process_of(number) for number in (1, 2)]
+    halted = work.halt(1, 2)
     slurm.ask("scancel", "--batch", "--signal=USR1", f"{work.arrays[0][2]}_1")
     slurm.ask("scontrol", "requeue", f"{work.arrays[0][2]}_2")
     os.kill(halted[0][0], signal.SIGCONT)
     work.wait()
     assert work.outputs() == local
     for number, (_, finished) in enumerate(halted, 1):
-        log = next((work.jobs / "logs").glob(f"part-*_{number}.log")).read_text()
-        assert ", start 2" in log and finished <= int(re.findall(r"to do, (\d+) finished before", log)[-1]) < 40
+        before, log = work.finished_before(number)
+        assert ", start 2" in log and finished <= before < PART
         assert ("stopped at the end of a slice" in log and "back into the queue" in log) == (number == 1)
 
 
 def test_what_a_lost_node_computed_goes_on_elsewhere_and_the_node_comes_back(work, local, slurm):
     work.submit()
-    process, finished = work.process_of(1)
-    array = work.arrays[0][2]
-    node = slurm.ask("squeue", "--noheader", "--array", "--format=%N", f"--jobs={array}_1").strip()
+    [(process, finished)] = work.halt(1)
+    node = slurm.ask("squeue", "--noheader", "--array", "--format=%N", f"--jobs={work.arrays[0][2]}_1").strip()
     slurm.kill_node(node)
     wait_until(lambda: slurm.ask("sinfo", "--noheader", "--Node", f"--nodes={node}", "--format=%T").startswith("down"), "the loss")
-    assert not os.path.exists(f"/proc/{process}")
+    assert not is_running(process)
     slurm.start_node(node)
     work.wait()
     assert work.outputs() == local
-    log = next((work.jobs / "logs").glob("part-*_1.log")).read_text()
-    assert finished <= int(re.findall(r"to do, (\d+) finished before", log)[-1]) < 40
+    assert finished <= work.finished_before(1)[0] < PART
     wait_until(lambda: slurm.ask("sinfo", "--noheader", "--format=%T").split() == ["idle"], "the node")
 
 

@@ -58,7 +58,7 @@ def test_after_kill_9_the_same_command_completes_what_is_missing_and_ends_in_the
 @pytest.mark.parametrize("asking", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_stops_at_the_end_of_a_slice_and_the_same_command_goes_on(tmp_path, model, asking):
     source = write_volume(tmp_path / "raw.tif", grey_values(slices=60, rows=64, columns=64))
-    command = (source, "-o", tmp_path / "p.tif", "--model", model, "--mode", MODE, "--tile", "32x32", "--workers", 1)
+    command = (source, "-o", tmp_path / "p.tif", "--model", model, "--mode", MODE, "--tile", "16x16", "--workers", 1)
     parts = tmp_path / "p.tif.parts"
     asked = start_cli(*command)
     while asked.poll() is None and len(list(parts.glob("0*.npz"))) < 3:
