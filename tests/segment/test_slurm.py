@@ -45,7 +45,7 @@ class Work:
         self.slurm, self.folder, self.jobs = slurm, folder, folder / "it's my jobs %a"
         for name in ("SLURM_CONF", "PATH"):
             monkeypatch.setenv(name, slurm.environment[name])
-        assert run_cli(source, "-o", folder / "p.tif", "--model", model, *HOW, "--mask-out", folder / "m.tif", "--slurm", self.jobs,
+        assert run_cli(source, "-o", folder / "my p.tif", "--model", model, *HOW, "--mask-out", folder / "m.tif", "--slurm", self.jobs,
                        "--parts", parts, "--sbatch", "--mem=1200M") == 0
         self.numbers = {}
 
@@ -99,7 +99,7 @@ class Work:
         return int(re.findall(r"to do, (\d+) finished before", latest.read_text())[-1]), latest.read_text()
 
     def outputs(self):
-        return (self.folder / "p.tif").read_bytes(), (self.folder / "m.tif").read_bytes()
+        return (self.folder / "my p.tif").read_bytes(), (self.folder / "m.tif").read_bytes()
 
 
 @pytest.fixture
@@ -184,5 +184,5 @@ def test_a_bad_slice_fails_for_good_and_the_state_says_which(slurm, tmp_path, mo
     (folder / "s4.tif").write_bytes(good)
     work.resubmit(capfd)
     work.wait()
-    assert np.array_equal(tifffile.imread(tmp_path / "m.tif") > 0, tifffile.imread(tmp_path / "p.tif") >= np.float32(0.1))
+    assert np.array_equal(tifffile.imread(tmp_path / "m.tif") > 0, tifffile.imread(tmp_path / "my p.tif") >= np.float32(0.1))
     assert run_cli("--status", work.jobs) == 0

@@ -120,16 +120,6 @@ def test_a_killed_training_is_no_model_and_goes_on(database, tmp_path):
     assert open_model(out).info["provenance"]["max_iter"] == 300
 
 
-def test_a_training_that_was_killed_before_its_first_file_is_begun_again(database, tmp_path):
-    (tmp_path / "N7" / "training").mkdir(parents=True)
-    (tmp_path / "N7" / "training" / ".options.partial-n1.0123abcd-12-0a1b2c3d.json").touch()
-    assert train("N7", database.directory, tmp_path / "N7", max_iter=2, resume=True).info["provenance"]["max_iter"] == 2
-    (tmp_path / "other" / "training").mkdir(parents=True)
-    (tmp_path / "other" / "training" / "notes.txt").touch()
-    with pytest.raises(UserError, match="exists already"):
-        train("N7", database.directory, tmp_path / "other", max_iter=2, resume=True)
-
-
 def test_a_snapshot_that_is_cut_is_passed_over(trained, tmp_path):
     work = tmp_path / "training"
     shutil.copytree(trained.directory / "training", work)
