@@ -108,12 +108,13 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_directory(path: PathLike, force: bool = False) -> Iterator[Path]:
+def atomic_directory(path: PathLike, force: bool = False, replaced: Iterable[str] = ()) -> Iterator[Path]:
     """Give a temporary folder beside ``path``; rename it to ``path`` if the block succeeds.
 
     Folders that killed processes left behind are removed.  An existing
     ``path`` is refused, or with ``force`` replaced, but only once the new
-    content is complete, and only if the old one holds nothing else.
+    content is complete, and only if the old one holds nothing but what the new
+    one has as well, and the ``replaced`` entries.
 
     Raises
     ------
@@ -132,7 +133,7 @@ def atomic_directory(path: PathLike, force: bool = False) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             if file.is_file():
                 _flush(file)
-        _put_in_place(temporary, path)
+        _put_in_place(temporary, path, replaced)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -150,11 +151,11 @@ def refuse_other_files(path: PathLike, replaced: Iterable[str]) -> None:
                         f"--force would delete; choose another name, or move them away")
 
 
-def _put_in_place(new: Path, path: Path) -> None:
+def _put_in_place(new: Path, path: Path, replaced: Iterable[str]) -> None:
     if not path.exists():
         os.replace(new, path)
         return
-    refuse_other_files(path, (entry.name for entry in new.iterdir()))
+    refuse_other_files(path, [*replaced, *(entry.name for entry in new.iterdir())])
     # Killed in between, there is the old one under another name, never none.
     aside = path.with_name(f".{path.name}.replaced-{_owner()}")
     os.replace(path, aside)
