@@ -16,7 +16,7 @@ from .chunked.writing import ENTRIES, check_zarr, create_zarr
 from .hdf5.writing import create_hdf5, dataset_name, refuse_other_datasets
 from .paths import split_dataset
 from .pixel_size import UNKNOWN_PIXEL_SIZE, PixelSize
-from .storage import Storage
+from .storage import DEFAULT_STORAGE, Storage
 from .tiff.writing import create_tiff
 from .volume import VolumeWriter, disk_error
 
@@ -26,7 +26,7 @@ _KINDS = {".tif": create_tiff, ".tiff": create_tiff, ".h5": create_hdf5, ".hdf5"
 
 
 def check_output(path: PathLike, force: bool = False, dtype: Any = np.float32,
-                 storage: Storage = Storage()) -> None:
+                 storage: Storage = DEFAULT_STORAGE) -> None:
     """Refuse a path at which no volume could be created; for before the work that fills it.
 
     That a volume of the same kind exists already is not refused: an earlier
@@ -52,7 +52,7 @@ def check_output(path: PathLike, force: bool = False, dtype: Any = np.float32,
     if storage.compress and create is not create_hdf5:
         raise UserError(f"{path}: compression can be chosen for HDF5 alone (OME-Zarr is always compressed); end the name in .h5, "
                         f"or leave --compress out")
-    if storage.ome_zarr != Storage().ome_zarr and create is not create_zarr:
+    if storage.ome_zarr != DEFAULT_STORAGE.ome_zarr and create is not create_zarr:
         raise UserError(f"{path}: is no OME-Zarr of which a version could be chosen; end the name in .zarr, or leave --ome-zarr out")
     if create is create_zarr:
         check_zarr(file, inner, storage)
@@ -67,7 +67,7 @@ def check_output(path: PathLike, force: bool = False, dtype: Any = np.float32,
 
 
 def create_volume(path: PathLike, shape: Sequence[int], dtype: Any, pixel_size: PixelSize = UNKNOWN_PIXEL_SIZE,
-                  description: str = "", force: bool = False, storage: Storage = Storage()) -> VolumeWriter:
+                  description: str = "", force: bool = False, storage: Storage = DEFAULT_STORAGE) -> VolumeWriter:
     """Create a volume that is written slice by slice.
 
     Parameters

@@ -20,3 +20,6 @@ class Storage(NamedTuple):
     """HDF5 in chunks compressed with gzip, not in one block."""
     reduction: str = MEAN
     """Of the levels of an OME-Zarr's pyramid."""
+
+
+DEFAULT_STORAGE = Storage()
