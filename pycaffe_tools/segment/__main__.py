@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Optional, Tuple
 
@@ -12,6 +12,9 @@ import click
 from ..base.command import OPTIONS, FiniteRange, run
 from ..base.errors import UserError
 from ..base.ranges import parse_part, parse_size, parse_tile
+from ..cluster.dask import connected
+from .in_place.sharing import finish
+from .jobs import on_dask
 from .jobs.plan import plan_jobs, read_plan
 from .jobs.resubmitting import resubmit as resubmit_jobs
 from .jobs.scripts import SUBMIT, write_jobs
@@ -58,18 +61,25 @@ def segment(request: Request) -> Summary:
 @click.option("--workers", type=click.IntRange(1), help="Worker processes, one thread each. [default: the cores]")
 @click.option("--dtype", type=click.Choice(["float32", "uint8"]), default="float32",
               help="Of the probabilities; uint8 holds them times 255, rounded.")
+@click.option("--ome-zarr", type=click.Choice(["0.4", "0.5"]), default="0.4",
+              help="Version of a .zarr: a file for each chunk (Zarr 2), or for each slice (Zarr 3).")
+@click.option("--compress", is_flag=True, help="Write an .h5 in chunks, with gzip.")
 @click.option("--incomplete", is_flag=True, help="Write the outputs although slices failed; these hold zeros.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with the predicted memory, and stop.")
+@click.option("--dask", metavar="ADDRESS", help="Have the workers of a Dask scheduler compute, such as tcp://host:8786, or its "
+              "--scheduler-file; --workers and --max-memory are for each of their threads.")
+@click.option("--finish", "finishing", is_flag=True,
+              help="Check the slices of an OME-Zarr that parts have filled; the last step.")
 @click.option("--merge", "merging", is_flag=True, help="Join parts: every INPUT is an output of --part or --slices.")
 @click.option("--force", is_flag=True, help="Replace outputs, and start unfinished ones from scratch.")
 @click.option("--slurm", metavar="JOBDIR", type=FOLDER, help="Compute nothing; write the jobs for Slurm into JOBDIR.")
-@click.option("--parts", type=click.IntRange(1), help="How many jobs: parts of the slices.")
+@click.option("--parts", type=click.IntRange(1), help="How many jobs, or tasks of Dask: parts of the slices.")
 @click.option("--sbatch", metavar="OPTIONS", default="", help='Options of sbatch for the jobs, such as "--partition=x --mem=8G".')
 @click.option("--status", metavar="JOBDIR", type=FOLDER, help="Say how far the jobs of JOBDIR are, from its files.")
 @click.option("--resubmit", metavar="JOBDIR", type=FOLDER, help="Submit again what is not done in JOBDIR.")
 def cli(inputs: Tuple[str, ...], out: Optional[str], model: Optional[str], tile: Optional[str], max_memory: Optional[str],
         dry_run: bool, merging: bool, slurm: Optional[Path], parts: Optional[int], sbatch: str, status: Optional[Path],
-        resubmit: Optional[Path], **options: Any) -> int:
+        resubmit: Optional[Path], finishing: bool, dask: Optional[str], **options: Any) -> int:
     """Probability of membrane at every pixel of INPUT.
 
     \b
@@ -87,6 +97,13 @@ def cli(inputs: Tuple[str, ...], out: Optional[str], model: Optional[str], tile:
         python -m pycaffe_tools.segment raw.tif -o part2.tif --model runs/N7 --part 2/2
         python -m pycaffe_tools.segment --merge part1.tif part2.tif -o p.tif
 
+    Parts of an OME-Zarr all have one OUT, and write their slices into it:
+
+    \b
+        python -m pycaffe_tools.segment raw.tif -o p.zarr --model runs/N7 --part 1/2
+        python -m pycaffe_tools.segment raw.tif -o p.zarr --model runs/N7 --part 2/2
+        python -m pycaffe_tools.segment --finish -o p.zarr
+
     Slurm does that, and submits again what failed:
 
     \b
@@ -103,28 +120,36 @@ def cli(inputs: Tuple[str, ...], out: Optional[str], model: Optional[str], tile:
     """
     if status or resubmit:
         return _look_after(status, resubmit)
-    if not inputs or out is None:
-        raise click.UsageError("Missing argument 'INPUT'." if not inputs else "Missing option '-o' / '--out'.")
+    if not (inputs or finishing) or out is None:
+        raise click.UsageError("Missing option '-o' / '--out'." if inputs or finishing else "Missing argument 'INPUT'.")
     part = parse_part(options.pop("part"))
     if merging:
         if part:
             raise UserError("--part: says what to segment, and --merge joins what is segmented; leave one of them out")
-        count = merge(inputs, out, options["slices"], options["force"])
+        count = merge(inputs, out, options["slices"], options["force"], options["ome_zarr"], options["compress"])
         click.echo(f"{out}: {count} slices of {len(inputs)} parts")
+        return 0
+    if finishing:
+        if inputs or part:
+            raise UserError("--finish: needs -o OUT.zarr alone; leave INPUT and --part out")
+        click.echo(f"{out}: is whole, {finish(out, options['incomplete'])} slices")
         return 0
     if len(inputs) != 1 or model is None:
         raise UserError("segment: give one INPUT and --model MODEL_DIR (or parts of a volume and --merge)")
     request = Request(inputs[0], out, model, tile=parse_tile(tile) if tile else None,
                       max_memory=parse_size(max_memory) if max_memory else None, part=part, **options)
-    if slurm or parts or sbatch:
-        if not (slurm and parts):
+    if slurm or sbatch or (parts and not dask):
+        if not (slurm and parts) or dask:
             raise click.UsageError("--slurm JOBDIR and --parts N belong together, and --sbatch to them.")
         return _plan(request, slurm, parts, sbatch, dry_run)
-    work = Segmentation(request)
-    show(work)
-    if dry_run:
-        return 0
-    return exit_code(run_and_tell(work))
+    with ExitStack() as stack:
+        client = stack.enter_context(connected(dask)) if dask else None
+        work = stack.enter_context(closing(on_dask.prepare(request) if client else Segmentation(request)))
+        show(work)
+        if dry_run:
+            return 0
+        on_workers = None if client is None else lambda: on_dask.completed(work, work.run(on_dask.on(client, work, parts)))
+        return exit_code(run_and_tell(work, on_workers))
 
 
 def _plan(request: Request, folder: Path, parts: int, sbatch: str, dry_run: bool) -> int:

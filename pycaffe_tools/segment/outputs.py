@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence
 
@@ -17,8 +17,9 @@ from ..volumes.opening import open_volume
 from ..volumes.paths import split_dataset
 from ..volumes.pixel_size import PixelSize
 from ..volumes.provenance import MASK, PROBABILITY, provenance_path, read_provenance, write_provenance
+from ..volumes.storage import DEFAULT_STORAGE, Storage
 from ..volumes.volume import Volume
-from .request import size_and_time
+from .request import size_and_time, storage_for
 from .slices.slice_store import NOT_COMPARED, DamagedSlice, SliceStore, differences, output_lock, pixel_hash
 
 
@@ -41,7 +42,7 @@ def parts_path(out: PathLike) -> Path:
 
 
 def assemble(store: SliceStore, out: PathLike, content: str, slices: Sequence[int], failed: Sequence[int],
-             shape: Sequence[int], dtype: Any, pixel_size: PixelSize, force: bool) -> Hashes:
+             shape: Sequence[int], dtype: Any, pixel_size: PixelSize, storage: Storage, force: bool) -> Hashes:
     """Write one output from the results of its slices.
 
     Returns
@@ -53,11 +54,12 @@ def assemble(store: SliceStore, out: PathLike, content: str, slices: Sequence[in
     DamagedSlice : a result is not whole, or not of this shape and type.
     """
     hashes = Hashes({}, {})
+    unreadable = set(failed)
     with create_volume(out, (len(slices),) + tuple(shape), dtype, pixel_size, DESCRIPTIONS[content],
-                       force=force) as writer, Progress(len(slices), "writing") as progress:
+                       force=force, storage=storage) as writer, Progress(len(slices), "writing") as progress:
         for place, z in enumerate(slices):
             progress.update(place)
-            if z in failed:
+            if z in unreadable:
                 pixels, hashes.grey[str(z)] = np.zeros(tuple(shape), dtype), None
             else:
                 result = store.load(z)
@@ -73,7 +75,7 @@ def assemble(store: SliceStore, out: PathLike, content: str, slices: Sequence[in
 # Parts of a volume
 
 def merge(parts: Sequence[PathLike], out: PathLike, slices: Optional[str] = None,
-          force: bool = False) -> int:
+          force: bool = False, ome_zarr: str = DEFAULT_STORAGE.ome_zarr, compress: bool = False) -> int:
     """Join outputs of slice ranges of one input, in whatever order they are named.
 
     Parameters
@@ -82,6 +84,7 @@ def merge(parts: Sequence[PathLike], out: PathLike, slices: Optional[str] = None
     out : the volume to write.
     slices : what the parts have to make up, such as ``0:200``; all of the input's slices by default.
     force : replace ``out``.
+    ome_zarr, compress : how ``out`` is stored.
 
     Returns
     -------
@@ -105,7 +108,7 @@ def merge(parts: Sequence[PathLike], out: PathLike, slices: Optional[str] = None
     now = _input_now(parts, records)
     order = _order(parts, records, slices)
     with _merge_lock(out):
-        return _join(parts, records, order, now, out, force)
+        return _join(parts, records, order, now, out, storage_for(ome_zarr, compress, records[0]["content"]), force)
 
 
 @contextmanager
@@ -121,7 +124,7 @@ def _merge_lock(out: PathLike) -> Iterator[None]:
 
 
 def _join(parts: Sequence[PathLike], records: Sequence[Mapping[str, Any]], order: Mapping[int, int], now: Mapping[str, Any],
-          out: PathLike, force: bool) -> int:
+          out: PathLike, storage: Storage, force: bool) -> int:
     """Write the volume whose slice z comes from part ``order[z]``; ``now`` is what the manifest says of the input."""
     first = records[0]
     with open_volume(parts[0]) as sample:
@@ -138,17 +141,14 @@ def _join(parts: Sequence[PathLike], records: Sequence[Mapping[str, Any]], order
     hashes = Hashes({}, {})
     # What stands there without a record is this merge's own if it was killed before it wrote one.
     own = begun.is_file() and before is None and _is_same(begun, asked)
-    check_output(out, force or own, dtype)
+    check_output(out, force or own, dtype, storage)
     write_json(begun, asked)
     try:
         with create_volume(out, (len(order),) + shape, dtype, pixel_size, DESCRIPTIONS[first["content"]],
-                           force=force or own) as writer, ExitStack() as stack:
-            opened: Dict[int, Volume] = {}
+                           force=force or own, storage=storage) as writer, closing(_Parts(parts, records)) as opened:
             for place, (z, number) in enumerate(order.items()):
-                if number not in opened:
-                    opened[number] = stack.enter_context(open_volume(parts[number]))
                 name, record = str(z), records[number]
-                pixels = opened[number].read(list(record["slices"]).index(name))
+                pixels = opened.read(number, name)
                 hashes.pixels[name], hashes.grey[name] = pixel_hash(pixels), record["slices"][name]
                 if (record.get("pixels") or hashes.pixels).get(name) != hashes.pixels[name]:
                     raise UserError(f"{parts[number]}: slice {z} is not what the segmentation wrote there; remove the file, run "
@@ -160,6 +160,29 @@ def _join(parts: Sequence[PathLike], records: Sequence[Mapping[str, Any]], order
     write_provenance(out, first["content"], manifest, hashes.grey, hashes.pixels, pixel_size)
     begun.unlink()
     return len(order)
+
+
+class _Parts:
+    """The parts of a volume, of which one is open at a time: there may be more of them than a process may open files."""
+
+    def __init__(self, parts: Sequence[PathLike], records: Sequence[Mapping[str, Any]]):
+        self._parts = parts
+        self._places = [{name: place for place, name in enumerate(record["slices"])} for record in records]
+        self._current = -1
+        self._volume: Optional[Volume] = None
+
+    def read(self, number: int, name: str) -> np.ndarray:
+        """The slice that part ``number`` holds under this name."""
+        if self._volume is None or number != self._current:
+            self.close()
+            self._current, self._volume = number, open_volume(self._parts[number])
+        return self._volume.read(self._places[number][name])
+
+    def close(self) -> None:
+        """Close the part that is open."""
+        if self._volume is not None:
+            self._volume.close()
+            self._volume = None
 
 
 def _merging_path(out: PathLike) -> Path:

@@ -15,6 +15,8 @@ from ..base.ranges import Pair, Part, Region, slice_ranges
 from ..nets.model import Model, Normalisation
 from ..volumes.creating import check_output
 from ..volumes.paths import input_files, split_dataset
+from ..volumes.provenance import MASK, PROBABILITY
+from ..volumes.storage import DEFAULT_STORAGE, MAJORITY, MEAN, Storage
 from ..volumes.volume import Volume
 
 
@@ -39,6 +41,10 @@ class Request(NamedTuple):
     dtype: str = "float32"
     incomplete: bool = False
     force: bool = False
+    ome_zarr: str = DEFAULT_STORAGE.ome_zarr
+    compress: bool = False
+    shared: bool = False
+    """Whether an OME-Zarr is filled in place, as parts do it."""
 
 
 def engine_of(request: Request) -> str:
@@ -55,6 +61,11 @@ def engine_of(request: Request) -> str:
     return engines.default_name() if request.engine == "auto" else request.engine
 
 
+def storage_for(ome_zarr: Optional[str], compress: bool, content: str) -> Storage:
+    """How an output is stored: probabilities are averaged for the levels of a pyramid, a mask's majority is taken."""
+    return Storage(ome_zarr or DEFAULT_STORAGE.ome_zarr, compress, MAJORITY if content == MASK else MEAN)
+
+
 def check_outputs(request: Request) -> None:
     """Refuse outputs that are inputs, or each other, or of a kind that cannot be written.
 
@@ -66,10 +77,10 @@ def check_outputs(request: Request) -> None:
     source = split_dataset(request.input)[0].resolve()
     if source in files:
         raise UserError(f"{request.input}: is the input and cannot be the output as well; choose another name")
-    for path, dtype in ((request.out, request.dtype), (request.mask_out, "uint8")):
+    for path, content, dtype in ((request.out, PROBABILITY, request.dtype), (request.mask_out, MASK, "uint8")):
         if path is None:
             continue
-        check_output(path, request.force, dtype)
+        check_output(path, request.force, dtype, storage_for(request.ome_zarr, request.compress, content))
         # A slice more among the slices of a folder would be read as one of them the next time.
         refuse_inputs(split_dataset(path)[0], source)
     if request.overlay_out:
@@ -95,7 +106,10 @@ def manifest_of(request: Request, volume: Volume, model: Model, normalisation: N
             "tile": list(tile), "dtype": request.dtype,
             "threshold": threshold if request.mask_out or request.overlay_out else None,
             **{name: os.path.relpath(os.path.abspath(path), base) if path else None
-               for name, path in (("mask_out", request.mask_out), ("overlay_out", request.overlay_out))}},
+               for name, path in (("mask_out", request.mask_out), ("overlay_out", request.overlay_out))},
+            # Only where they are chosen, so that outputs of older versions are known again.
+            **({"ome_zarr": request.ome_zarr} if request.ome_zarr != DEFAULT_STORAGE.ome_zarr else {}),
+            **({"compress": True} if request.compress else {})},
         "made_with": {"pycaffe_tools": __version__, "numpy": np.__version__},
     }
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -31,16 +32,19 @@ from ..volumes.creating import create_volume
 from ..volumes.opening import open_volume
 from ..volumes.overlay import write_overlay
 from ..volumes.provenance import MASK, PROBABILITY, write_provenance
+from ..volumes.storage import Storage
 from ..volumes.volume import Volume
-from .earlier import compare, earlier_run
+from .earlier import Earlier, compare, earlier_run
+from .in_place.shared_store import SharedStore
+from .in_place.sharing import check_shared, is_shared, records_path, share_of, targets_of
 from .normalising import normalisation_of
 from .outputs import assemble, parts_path
 from .planning import Job, SegmentationPlan, limits_here, make_plan
 from .plausibility import sample_grey_values, warnings_of
-from .request import Request, check_outputs, engine_of, manifest_of
+from .request import Request, check_outputs, engine_of, manifest_of, storage_for
 from .slices.pool import run_workers
 from .slices.slice_queue import SliceQueue, slices_in_memory
-from .slices.slice_store import DamagedSlice, SliceResult, SliceStore, pixel_hash
+from .slices.slice_store import MANIFEST, DamagedSlice, SliceResult, SliceStore, pixel_hash
 from .slices.tiles import PaddedSlice, grid
 
 
@@ -51,6 +55,10 @@ class Summary(NamedTuple):
     skipped: List[int]
     failed: Dict[int, str]
     written: List[str]
+
+
+Compute = Callable[[List[int]], Tuple[List[int], Dict[int, str]]]
+"""From numbers of slices to those that are done now, and a sentence for each that failed."""
 
 
 class Segmentation:
@@ -66,6 +74,8 @@ class Segmentation:
     plan : engine, tile, workers and predicted memory.
     warnings : sentences for the user.
     skipped : slices that an earlier run has finished.
+    shared : whether results go straight into the output, an OME-Zarr that several processes fill.
+    whole, slices : the output's slices, and those of them that this process does.
     complete : whether the output is there already, from the same request.
 
     Raises
@@ -79,10 +89,19 @@ class Segmentation:
         self.graph = self.model.net()
         self.volume: Volume = open_volume(request.input, axes=request.axes)
         asked = parse_slices(request.slices, self.volume.shape[0])
-        self.slices = request.part.of(asked) if request.part else asked
+        self.shared = is_shared(request)
+        if self.shared:
+            check_shared(request)
+            self.whole, self.slices = share_of(request, asked, self.volume.shape[0])
+            request = request._replace(part=None)           # what is asked of the whole is the same for all parts
+        else:
+            self.whole = self.slices = request.part.of(asked) if request.part else asked
         self.region = parse_region(request.crop, self.volume.shape[1:])
         self.threshold = self.model.threshold if request.threshold is None else request.threshold
-        self.store = SliceStore(parts_path(request.out))
+        self.store: Union[SliceStore, SharedStore] = SliceStore(parts_path(request.out))
+        if self.shared:
+            targets = targets_of(request, self._outputs(), len(self.whole), *self.region.shape, self.volume.pixel_size)
+            self.store = SharedStore(records_path(request.out), targets, self.whole, self.slices)
         engine = engine_of(request)
         check_outputs(request)
         earlier = earlier_run(request, self.store)
@@ -93,9 +112,9 @@ class Segmentation:
         job = Job(self.volume.shape[1:], self.region.shape, len(self.slices), self.volume.dtype.itemsize,
                   4 + (request.dtype == "uint8") + 2 * bool(request.mask_out or request.overlay_out),
                   request.overlay_out is not None, peak_so_far())
-        tile = request.tile or (earlier.tile if earlier else None)
-        self.plan: SegmentationPlan = make_plan(engine, self.graph, job, self._cores.amount, self._memory.amount, tile)
-        self.manifest = manifest_of(request, self.volume, self.model, self.normalisation, self.slices, self.region, engine,
+        self._plan = partial(make_plan, engine, self.graph, job, self._cores.amount, self._memory.amount)
+        self.plan: SegmentationPlan = self._plan(request.tile or (earlier.tile if earlier else None))
+        self.manifest = manifest_of(request, self.volume, self.model, self.normalisation, self.whole, self.region, engine,
                                     self.plan.tile, self.threshold)
         self._stopping = False
         self._queue: Optional[SliceQueue] = None
@@ -119,44 +138,48 @@ class Segmentation:
             + f" (of {self._cores.amount}: {self._cores.source})",
             f"memory   predicted peak {size_text(plan.peak)} of {size_text(plan.limit)} allowed ({self._memory.source}): "
             f"{plan.workers} x {size_text(plan.worker_bytes)} for workers, {size_text(plan.own_bytes)} for this process",
-            f"disk     {size_text(disk)} for results slice by slice and outputs together",
+            f"disk     {size_text(disk)} for " + ("slices in place, uncompressed and without the pyramid" if self.shared else
+                                                  "results slice by slice and outputs together"),
             f"slices   {todo} to do, {len(self.skipped)} finished before"
             + (f"; part {self.request.part}: {slice_ranges(self.slices)}" if self.request.part else "")]
 
     # -- the work --------------------------------------------------------------------------------------------
 
-    def run(self) -> Summary:
+    def run(self, compute: Optional[Compute] = None) -> Summary:
         """Do what is missing, and put the outputs together when all slices are there.
+
+        Parameters
+        ----------
+        compute : computes slices and keeps them in ``store``; by default it is done on this machine.
+
+        Outputs that are filled in place are finished by :func:`pycaffe_tools.segment.in_place.sharing.finish`.
 
         Raises
         ------
         TemporaryError : the disk is full, another process works on the same output, or :meth:`stop` was called.
         UserError : anything else that a user can put right.
         """
-        request = self.request
+        compute = compute or self.compute
         if self.complete:
             return Summary([], self.slices, {}, [])
-        todo = [z for z in self.slices if z not in set(self.skipped)]
+        done = set(self.skipped)
+        todo = [z for z in self.slices if z not in done]
         self._probe_outputs(len(todo))
         with self.store as store:
             try:
-                store.begin(self.manifest, request.force)
-                completed, failed = self._compute(todo) if todo else ([], {})
+                if isinstance(store, SharedStore):
+                    self._take_tile_of(store.agree(self.manifest, self.request.force))
+                    store.begin(self.manifest)
+                else:
+                    store.begin(self.manifest, self.request.force)
+                completed, failed = compute(todo) if todo else ([], {})
                 if self._stopping and len(completed) + len(failed) < len(todo):
                     raise TemporaryError(f"{store.folder}: stopped at the end of a slice, as it was asked to; "
                                          f"{len(completed) + len(self.skipped)} of {len(self.slices)} slices are finished, run the "
                                          f"same command again")
                 written: List[str] = []
-                while not written and (not failed or (request.incomplete and len(failed) < len(self.slices))):
-                    try:
-                        written = self._write_outputs(failed)
-                    except DamagedSlice as damaged:
-                        self.report(f"{damaged}; it is computed again")
-                        store.forget(damaged.z)
-                        again, failed_again = self._compute([damaged.z])
-                        completed, failed = sorted({*completed, *again}), {**failed, **failed_again}
-                if written and not failed:
-                    store.remove()
+                if isinstance(store, SliceStore):
+                    completed, failed, written = self._put_together(store, compute, completed, failed)
             except OSError as error:
                 if error.errno in FULL:
                     raise TemporaryError(f"{store.folder}: the disk is full; what is finished is kept there, "
@@ -166,11 +189,39 @@ class Segmentation:
                 store.remove_if_empty()
         return Summary(completed, self.skipped, failed, written)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stopping
+
     def stop(self) -> None:
         """Have :meth:`run` stop at the end of the slices that are begun; a signal handler may call this."""
         self._stopping = True
         if self._queue is not None:
             self._queue.begin_no_more()
+
+    def _put_together(self, store: SliceStore, compute: Compute, completed: List[int],
+                      failed: Dict[int, str]) -> Tuple[List[int], Dict[int, str], List[str]]:
+        """Write the outputs if all slices are there; what is completed, failed and written then."""
+        written: List[str] = []
+        while not written and (not failed or (self.request.incomplete and len(failed) < len(self.slices))):
+            try:
+                written = self._write_outputs(store, failed)
+            except DamagedSlice as damaged:
+                self.report(f"{damaged}; it is computed again")
+                store.forget(damaged.z)
+                again, failed_again = compute([damaged.z])
+                completed, failed = sorted({*completed, *again}), {**failed, **failed_again}
+        if written and not failed:
+            store.remove()
+        return completed, failed, written
+
+    def _take_tile_of(self, standing: Dict[str, Any]) -> None:
+        """Of several processes that begin at the same time, the first decides on the tiles for all."""
+        tile = Earlier(self.store.folder / MANIFEST, standing, None).tile
+        if tile != self.plan.tile and not self.request.tile:
+            self.plan = self._plan(tile)
+            self.manifest["options"]["tile"] = list(tile)
 
     @staticmethod
     def report(sentence: str) -> None:
@@ -186,10 +237,13 @@ class Segmentation:
         masks = [(self.request.mask_out, MASK, "uint8")] if self.request.mask_out else []
         return masks + [(self.request.out, PROBABILITY, self.request.dtype)]
 
+    def _storage(self, content: str) -> Storage:
+        return storage_for(self.request.ome_zarr, self.request.compress, content)
+
     def _probe_outputs(self, todo: int) -> None:
         """Run into now what would stop the writing of the outputs after hours: name, rights, room on the disk."""
-        for path, _, dtype in self._outputs():
-            create_volume(path, (1,) + self.region.shape, dtype, force=True).discard()
+        for path, content, dtype in [] if self.shared else self._outputs():
+            create_volume(path, (1,) + self.region.shape, dtype, force=True, storage=self._storage(content)).discard()
         needed, free = self.disk_bytes(todo), shutil.disk_usage(self.store.folder.parent).free
         if needed > free:
             raise TemporaryError(f"{self.store.folder.parent}: the disk has {free / 1e9:.3g} GB left, and results slice by "
@@ -199,13 +253,13 @@ class Segmentation:
     def disk_bytes(self, todo: int) -> int:
         """Room needed beside the output: results of the slices to do, and the outputs made from all of them."""
         pixel = sum(np.dtype(dtype).itemsize for _, _, dtype in self._outputs())
-        return self.region.shape[0] * self.region.shape[1] * pixel * (todo + len(self.slices))
+        return self.region.shape[0] * self.region.shape[1] * pixel * (todo + (0 if self.shared else len(self.slices)))
 
-    def _write_outputs(self, failed: Dict[int, str]) -> List[str]:
+    def _write_outputs(self, store: SliceStore, failed: Dict[int, str]) -> List[str]:
         for path, content, dtype in self._outputs():
             # What stands there is an unfinished run's own, or --force was passed.
-            hashes = assemble(self.store, path, content, self.slices, list(failed), self.region.shape, dtype,
-                              self.volume.pixel_size, force=True)
+            hashes = assemble(store, path, content, self.slices, list(failed), self.region.shape, dtype,
+                              self.volume.pixel_size, self._storage(content), force=True)
             write_provenance(path, content, self.manifest, hashes.grey, hashes.pixels, self.volume.pixel_size)
         return [path for path, _, _ in self._outputs()]
 
@@ -226,7 +280,8 @@ class Segmentation:
             probability = np.rint(probability * np.float32(255)).astype(np.uint8)
         self.store.save(z, SliceResult(probability, mask if self.request.mask_out else None, pixel_hash(grey)))
 
-    def _compute(self, todo: List[int]) -> Tuple[List[int], Dict[int, str]]:
+    def compute(self, todo: List[int]) -> Tuple[List[int], Dict[int, str]]:
+        """Compute slices and keep their results in ``store``; numbers of those that are done, and why others are not."""
         completed: List[int] = []
         failed: Dict[int, str] = {}
         plan = self.plan

@@ -13,7 +13,7 @@ exit code
 
 from __future__ import annotations
 
-from typing import List
+from typing import Callable, List, Optional
 
 import click
 
@@ -41,20 +41,23 @@ def show(work: Segmentation) -> None:
         click.echo(line)
 
 
-def run_and_tell(work: Segmentation) -> Summary:
+def run_and_tell(work: Segmentation, run: Optional[Callable[[], Summary]] = None) -> Summary:
     """Run a segmentation and print how it ended; :func:`exit_code` gives the code for it.
 
-    Raises what :meth:`Segmentation.run` raises.
+    ``run`` runs it in another way than on this machine.  Raises what :meth:`Segmentation.run` raises.
     """
     out = work.request.out
     if work.complete:
         click.echo(f"{out}: is complete, nothing to do")
         return Summary([], work.slices, {}, [])
     with when_asked(work.stop):
-        summary = work.run()
+        summary = (run or work.run)()
     for line in table(summary):
         click.echo(line)
-    if summary.failed and not summary.written:
+    if work.shared and not summary.written:
+        click.echo(f"{out}: {len(summary.completed) + len(summary.skipped)} of its {len(work.whole)} slices are there by this "
+                   f"command; segment --finish -o {out} ends it when all are")
+    elif summary.failed and not summary.written:
         click.echo(f"{out}: not written, {len(summary.failed)} slices failed; the others are kept, run the same command "
                    f"again when the input is put right, or add --incomplete", err=True)
     for path in summary.written:

@@ -303,7 +303,7 @@ def test_a_damaged_finished_slice_is_computed_again(tmp_path, model, raw, whole,
     work = Segmentation(request(raw, out, model))
     with work.store as store:
         store.begin(work.manifest)
-        work._compute([0, 1])
+        work.compute([0, 1])
     work.close()
     damage(tmp_path / "p.tif.parts" / "000001.npz")
     segment(request(raw, out, model))

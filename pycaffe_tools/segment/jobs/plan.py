@@ -3,7 +3,7 @@
 =====================  ==============================================================================
 ``plan.json``          what is asked, the slices of each part, the options for Slurm
 ``array.sbatch``       a part
-``merge.sbatch``       joins the parts
+``merge.sbatch``       joins the parts, or finishes the OME-Zarr into which they write
 ``submit.sh``          submits both; ``submit.sh 3 7`` only parts 3 and 7, and a merge
 ``jobs``               numbers of the jobs that were submitted, a line for each
 ``state/``             a record for each part and for the merge (:mod:`pycaffe_tools.cluster.records`)
@@ -28,6 +28,9 @@ from ...base.files import read_json_object, write_json
 from ...base.machine import Limit
 from ...base.ranges import Part, pair, slice_ranges
 from ...cluster.slurm import JobOptions, parse_options
+from ...volumes.paths import split_dataset
+from ...volumes.storage import DEFAULT_STORAGE
+from ..in_place.sharing import check_shared
 from ..planning import BYTES_PER_WORKER
 from ..request import Request
 from ..segmentation import Segmentation
@@ -54,6 +57,11 @@ class JobPlan(NamedTuple):
     sbatch: str
     memory: int
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the parts write into the volume itself, an OME-Zarr."""
+        return split_dataset(self.request.out)[0].suffix.lower() == ".zarr"
+
     def part(self, number: int) -> Request:
         """What is asked of a part.
 
@@ -63,6 +71,8 @@ class JobPlan(NamedTuple):
         """
         if not 1 <= number <= len(self.parts):
             raise UserError(f"{self.folder}: has parts 1 to {len(self.parts)}, and no part {number}")
+        if self.in_place:
+            return self.request._replace(part=Part(number, len(self.parts)))
         return self.request._replace(out=str(self.output(number)), part=Part(number, len(self.parts)), force=False,
                                      mask_out=str(self.output(number, mask=True)) if self.request.mask_out else None)
 
@@ -109,6 +119,8 @@ def plan_jobs(request: Request, folder: Path, total: int, sbatch: str) -> Tuple[
                                (request.overlay_out, "--overlay-out", "is not for --slurm, which joins volumes alone")):
         if given:
             raise UserError(f"{option}: {why}; leave it out")
+    if split_dataset(request.out)[0].suffix.lower() == ".zarr":
+        check_shared(request)
     work = Segmentation(request, limits=_limits(request, options))
     if total > len(work.slices):
         raise UserError(f"--parts {total}: there are only {len(work.slices)} slices; ask for at most {len(work.slices)} parts")
@@ -154,7 +166,7 @@ def _refuse_other_folder(plan: JobPlan) -> None:
 
 def _as_json(plan: JobPlan) -> Dict[str, Any]:
     request = plan.request._asdict()
-    del request["part"], request["incomplete"], request["overlay_out"]
+    del request["part"], request["incomplete"], request["overlay_out"], request["shared"]
     request["tile"] = list(plan.request.tile or ())
     return {"format": FORMAT, "made_by": f"pycaffe-tools {__version__}", "request": request, "parts": plan.parts,
             "sbatch": plan.sbatch, "memory": plan.memory}
@@ -185,6 +197,7 @@ def read_plan(folder: Path) -> JobPlan:
     optional: Dict[str, Any] = {name: asked.get(name) for name in ("slices", "crop", "axes", "threshold", "mask_out", "max_memory",
                                                                    "workers")}
     request = Request(asked.text("input"), asked.text("out"), asked.text("model"), mode=asked.text("mode"), engine=asked.text("engine"),
-                      dtype=asked.text("dtype"), tile=pair(tile), force=asked.get("force") is True, **optional)
+                      dtype=asked.text("dtype"), tile=pair(tile), force=asked.get("force") is True,
+                      ome_zarr=str(asked.get("ome_zarr") or DEFAULT_STORAGE.ome_zarr), compress=asked.get("compress") is True, **optional)
     sbatch = content.get("sbatch")
     return JobPlan(folder.absolute(), request, parts, sbatch if isinstance(sbatch, str) else "", content.whole("memory"))

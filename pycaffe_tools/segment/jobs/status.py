@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Set
 
 from ...base.progress import duration
 from ...cluster.records import DONE, FAILED, LOST, RUNNING, STOPPED, Seen, read_record
 from ...volumes.provenance import read_provenance
+from ..in_place.records import numbers
+from ..in_place.sharing import finished_slices
 from ..outputs import parts_path
 from .plan import JobPlan
 
@@ -58,7 +60,8 @@ def status_of(plan: JobPlan) -> Status:
     ------
     UserError : a file of it is damaged.
     """
-    parts = [_part(plan, number) for number in range(1, len(plan.parts) + 1)]
+    there = finished_slices(plan.request.out) if plan.in_place else None
+    parts = [_part(plan, number, there) for number in range(1, len(plan.parts) + 1)]
     seen = read_record(plan.merge_record)
     state = seen.state if seen else WAITING
     if state == DONE and not all(_is_whole(path) for path in (plan.request.out, plan.request.mask_out) if path):
@@ -71,24 +74,25 @@ def _is_whole(path: Any) -> bool:
     return record is not None and not record["failed"]
 
 
-def _part(plan: JobPlan, number: int) -> PartStatus:
+def _part(plan: JobPlan, number: int, there: Optional[Set[int]]) -> PartStatus:
+    """State of a part; ``there`` are the finished slices of a volume into which all parts write."""
     slices = plan.parts[number - 1]
-    count = sum(_length(piece) for piece in slices.split(","))
+    count = sum(1 for _ in numbers(slices))
     seen = read_record(plan.record(number))
-    if _is_whole(plan.output(number)) and (plan.request.mask_out is None or _is_whole(plan.output(number, mask=True))):
+    if there is not None:
+        finished = sum(z in there for z in numbers(slices))
+        done = finished == count
+    else:
+        done = _is_whole(plan.output(number)) and (plan.request.mask_out is None or _is_whole(plan.output(number, mask=True)))
+        finished = len(list(parts_path(plan.output(number)).glob("[0-9]*.npz")))
+    if done:
         return PartStatus(number, slices, count, count, DONE, "", {}, _speed(seen, count))
-    finished = len(list(parts_path(plan.output(number)).glob("[0-9]*.npz")))
     state = seen.state if seen else WAITING
     if state == DONE:           # its record says so, and its volume is gone
         state = WAITING
     failed = seen.content.get("failed") if seen else None
     return PartStatus(number, slices, count, finished, state, _sentence(seen), failed if isinstance(failed, dict) else {},
                       _speed(seen, finished))
-
-
-def _length(piece: str) -> int:
-    first, _, stop = piece.partition(":")
-    return int(stop) - int(first) if stop else 1
 
 
 def _sentence(seen: Optional[Seen]) -> str:

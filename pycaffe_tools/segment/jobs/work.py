@@ -12,6 +12,7 @@ from ...base.command import PASSING
 from ...base.errors import TemporaryError, UserError
 from ...base.ranges import slice_ranges
 from ...cluster.records import DONE, FAILED, STOPPED, Record
+from ..in_place.sharing import finish
 from ..outputs import merge
 from ..segmentation import Segmentation
 from ..telling import exit_code, run_and_tell, show
@@ -71,9 +72,12 @@ def run_merge(folder: Path) -> int:
     """
     plan = read_plan(folder)
     with Record(plan.merge_record, exit_code=None) as record, _told(record):
-        for mask, out in ((True, plan.request.mask_out), (False, plan.request.out)):
+        if plan.in_place:
+            click.echo(f"{plan.request.out}: is whole, {finish(plan.request.out)} slices")
+        for mask, out in () if plan.in_place else ((True, plan.request.mask_out), (False, plan.request.out)):
             if out is not None:
-                count = merge(_outputs(plan, mask), out, plan.request.slices, plan.request.force)
+                count = merge(_outputs(plan, mask), out, plan.request.slices, plan.request.force, plan.request.ome_zarr,
+                              plan.request.compress)
                 click.echo(f"{out}: {count} slices of {len(plan.parts)} parts")
         record.end(DONE, exit_code=0)
     return 0

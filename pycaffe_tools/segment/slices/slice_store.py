@@ -78,16 +78,34 @@ def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[Tuple[str, A
             yield before + key, value
 
 
-def refuse_difference(where: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compare what was asked before with what is asked now.
+def refuse_difference(where: Path, before: Mapping[str, Any], now: Mapping[str, Any], advice: str) -> None:
+    """Compare what was asked before with what is asked now; ``advice`` ends the sentence.
 
     Raises
     ------
     UserError : names the first field that differs, with both values.
     """
     for name, old, new in differences(before, now):
-        raise UserError(f"{where}: was made with {name} {old!r}, now {name} is {new!r}; "
-                        f"ask for the same as before, choose another output, or pass --force to start from scratch")
+        raise UserError(f"{where}: was made with {name} {old!r}, now {name} is {new!r}; ask for the same as before, choose "
+                        f"another output, or {advice}")
+
+
+def compare_grey_values(slices: Sequence[int], before: Callable[[int], Optional[str]], read: Callable[[int], np.ndarray],
+                        where: str, folder: Path, advice: str) -> None:
+    """Compare the input's grey values with the hashes of those that finished slices were made from.
+
+    Raises
+    ------
+    UserError : they differ; names the slice.
+    """
+    for z in slices:
+        try:
+            now = pixel_hash(read(z))
+        except UserError:
+            now = "nothing that can be read"
+        if now != before(z):
+            raise UserError(f"{where}: input.slice {z} is not the one that its finished result in {folder} "
+                            f"was made from; put the input back, or {advice}")
 
 
 class SliceStore:
@@ -97,6 +115,8 @@ class SliceStore:
     ----------
     folder : where it is, or will be.
     """
+
+    afresh = "pass --force to start from scratch"
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -121,7 +141,7 @@ class SliceStore:
             left.unlink()
         before = None if force else self.manifest
         if before is not None:
-            refuse_difference(self.folder, before, manifest)
+            refuse_difference(self.folder, before, manifest, self.afresh)
         else:
             # Results without a manifest are what a process that was killed while it cleared up has left.
             (self.folder / MANIFEST).unlink(missing_ok=True)
@@ -191,15 +211,7 @@ class SliceStore:
         ------
         UserError : they differ; names the slice.
         """
-        for z in slices:
-            before = self._grey_hash(z)
-            try:
-                now = pixel_hash(read(z))
-            except UserError:
-                now = "nothing that can be read"
-            if now != before:
-                raise UserError(f"{where}: input.slice {z} is not the one that its finished result in {self.folder} "
-                                f"was made from; put the input back, or pass --force to start from scratch")
+        compare_grey_values(slices, self._grey_hash, read, where, self.folder, self.afresh)
 
     def remove(self) -> None:
         """Delete the folder, when its results have gone into the output, or there are none."""

@@ -56,15 +56,15 @@ def create_zarr(stack: ExitStack, folder: Path, inner: Optional[str], shape: Tup
 
 
 def make_image(folder: Path, shape: Tuple[int, int, int], dtype: np.dtype, pixel_size: PixelSize, description: str,
-               storage: Storage) -> None:
-    """Make an OME-Zarr of zeros that is there at once, for :class:`ImageWriter`.
+               storage: Storage, force: bool = False) -> None:
+    """Make an OME-Zarr of zeros that is there at once, for :class:`ImageWriter`; ``force`` replaces another one.
 
     Raises
     ------
     UserError : ``folder`` exists, or a package is missing.
     """
     check_zarr(folder, None, storage)
-    with atomic_directory(folder) as temporary:
+    with atomic_directory(folder, force, ENTRIES) as temporary:
         _fill(temporary, folder.stem, shape, dtype, pixel_size, description, storage)
 
 
