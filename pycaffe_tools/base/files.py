@@ -87,15 +87,17 @@ def require_ending(path: PathLike, ending: str) -> None:
 
 
 @contextmanager
-def atomic_file(path: PathLike) -> Iterator[Path]:
+def atomic_file(path: PathLike, tidy: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
 
     The temporary name keeps the suffix, since libraries choose formats by it.
-    What killed processes left of the same file is removed (see :func:`_abandoned`).
+    What killed processes left of the same file is removed (see :func:`_abandoned`);
+    not if ``tidy`` is false, for folders of so many files that they are looked
+    through once (:func:`remove_abandoned`) and not for each of them.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in _abandoned(path, path.stem, path.suffix):
+    for left in _abandoned(path, path.stem, path.suffix) if tidy else ():
         left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.stem}.partial-{_owner()}{path.suffix}")
     try:
@@ -253,13 +255,23 @@ def _abandoned(path: Path, stem: str, suffix: str = "") -> Iterator[Path]:
     """
     before = f".{stem}.partial-"
     for left in path.parent.glob(f"{glob.escape(before)}*{glob.escape(suffix)}"):
-        computer, _, rest = left.name[len(before):len(left.name) - len(suffix)].partition("-")
-        process_id = rest.partition("-")[0]
-        if computer == _computer() and process_id:
-            if not _is_running(process_id):
-                yield left
-        elif time.time() - _last_change(left) > ABANDONED:
+        if _is_abandoned(left, left.name[len(before):len(left.name) - len(suffix)]):
             yield left
+
+
+def _is_abandoned(left: Path, owner: str) -> bool:
+    computer, _, rest = owner.partition("-")
+    process_id = rest.partition("-")[0]
+    if computer == _computer() and process_id:
+        return not _is_running(process_id)
+    return time.time() - _last_change(left) > ABANDONED
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the unfinished files in a folder that nobody writes any more."""
+    for left in folder.glob(".*.partial-*"):
+        if left.is_file() and _is_abandoned(left, left.name.rsplit(".partial-", 1)[1]):
+            left.unlink(missing_ok=True)
 
 
 def _last_change(path: Path) -> float:

@@ -21,6 +21,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 import numpy as np
 
 from ..base.errors import FULL, TemporaryError, UserError
+from ..base.files import remove_abandoned
 from ..base.machine import Limit, peak_so_far
 from ..base.progress import Progress
 from ..base.ranges import parse_region, parse_slices, size_text, slice_ranges
@@ -244,6 +245,8 @@ class Segmentation:
         """Run into now what would stop the writing of the outputs after hours: name, rights, room on the disk."""
         for path, content, dtype in [] if self.shared else self._outputs():
             create_volume(path, (1,) + self.region.shape, dtype, force=True, storage=self._storage(content)).discard()
+        if self.request.overlay_out:
+            remove_abandoned(Path(self.request.overlay_out))
         needed, free = self.disk_bytes(todo), shutil.disk_usage(self.store.folder.parent).free
         if needed > free:
             raise TemporaryError(f"{self.store.folder.parent}: the disk has {free / 1e9:.3g} GB left, and results slice by "

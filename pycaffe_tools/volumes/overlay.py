@@ -45,8 +45,8 @@ def overlay(grey: np.ndarray, mask: np.ndarray, contrast: Tuple[float, float]) -
 
 
 def write_overlay(path: Path, grey: np.ndarray, mask: np.ndarray, contrast: Tuple[float, float]) -> None:
-    """Write :func:`overlay` as a PNG, atomically."""
+    """Write :func:`overlay` as a PNG, atomically; there may be thousands in its folder."""
     from matplotlib.image import imsave
 
-    with atomic_file(path) as temporary:
+    with atomic_file(path, tidy=False) as temporary:
         imsave(temporary, overlay(grey, mask, contrast))

@@ -167,8 +167,8 @@ class SliceStore:
         arrays = {"probability": result.probability, "grey_sha256": np.array(result.grey_sha256)}
         if result.mask is not None:
             arrays["mask"] = result.mask
-        # Not np.savez, which leaves the file open where the disk is full.
-        with atomic_file(self._path(z)) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        # What killed processes left is removed by `begin`.  Not np.savez, which leaves the file open where the disk is full.
+        with atomic_file(self._path(z), tidy=False) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                     np.lib.format.write_array(stream, array, allow_pickle=False)
