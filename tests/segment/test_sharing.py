@@ -21,6 +21,7 @@ from pycaffe_tools.segment.segmentation import Segmentation
 from pycaffe_tools.volumes.chunked import arrays
 from pycaffe_tools.volumes.provenance import read_provenance
 
+from ..test_docs import compare
 from . import cases as segment_cases
 from .cases import MODE, grey_values, read, request, run_cli, start_cli, write_volume
 
@@ -225,6 +226,7 @@ def test_the_cost_of_a_record_does_not_grow_with_their_number(tmp_path, model, s
     lines = next((tmp_path / "p.zarr.records").glob("*.jsonl")).read_text().splitlines()
     assert len(lines) == 1 + SLICES and json.loads(lines[0]) == {"slices": "0:12"}
     assert {tuple(sorted(json.loads(line))) for line in lines[1:]} == {("grey", "pixels", "z")}
+    compare("`OUT.zarr.records/000120-3f9c1a2b.jsonl`", json.loads(lines[1]))
     assert len(list((tmp_path / "p.zarr.records").iterdir())) == 3      # manifest, lock, one file of records
 
 
