@@ -1,6 +1,7 @@
 """Files and folders are whole or not there, whatever happens in between."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pycaffe_tools.base.files import (
     read_json,
     refuse_existing,
     refuse_inputs,
+    remove_abandoned,
     require_ending,
     sha256,
     whole_name,
@@ -206,3 +208,21 @@ def test_sha256_of_a_known_text(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     # FIPS 180-2, appendix B.1
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_folder_of_many_files_is_looked_through_once_and_not_for_each(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        with atomic_file(tmp_path / "a.png") as partial:
+            name = partial.name
+            raise ZeroDivisionError
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / re.sub(r"-\d+-", f"-{ended.pid}-", name)
+    ours = tmp_path / name
+    for path in (left, ours, tmp_path / ".hidden", tmp_path / "b.png"):
+        path.write_text("")
+    with atomic_file(tmp_path / "a.png", tidy=False) as partial:
+        partial.write_text("whole")
+    assert left.exists() and (tmp_path / "a.png").read_text() == "whole"
+    remove_abandoned(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([ours.name, ".hidden", "a.png", "b.png"])

@@ -145,6 +145,15 @@ def test_other_files_are_not_taken_for_a_volume_that_was_begun(tmp_path, model, 
         finish(tmp_path / "p.zarr")
 
 
+def test_what_appeared_after_the_plan_is_not_taken_for_the_volume_either(tmp_path, model, source):
+    work = Segmentation(ask(source, tmp_path, model, part=Part(1, 2)))
+    write_volume(tmp_path / "m.zarr", grey_values())
+    before = content(tmp_path / "m.zarr")
+    with pytest.raises(UserError, match="m.zarr: exists already"):
+        work.run()
+    assert content(tmp_path / "m.zarr") == before and not (tmp_path / "p.zarr").exists()
+
+
 def test_slices_that_another_process_does_are_not_done_twice_at_a_time(tmp_path, model, source):
     first = Segmentation(ask(source, tmp_path, model, part=Part(1, 2)))
     with first.store as store:
