@@ -18,7 +18,8 @@ row shows them for a few.
 =============  ==========================================================================
 
 Every step is a process of its own, one after the other; its memory is the
-largest that was resident.  "Bytes" are those of records and manifests, without
+largest that was resident.  Times are of the processor, which other programs
+disturb less, and in brackets as they elapsed.  "Bytes" are those of records and manifests, without
 pixels; "files" those in the fullest folder before the last step.
 """
 
@@ -57,18 +58,29 @@ CROP = "0:32,0:32"
 PARTS = 16
 
 
+class Time(NamedTuple):
+    """Seconds of the processor, and of the clock."""
+
+    processor: float
+    elapsed: float
+
+    def minus(self, other: Time) -> Time:
+        """What is left without ``other``."""
+        return Time(self.processor - other.processor, self.elapsed - other.elapsed)
+
+
 class Row(NamedTuple):
-    """The cost of one way to segment a number of slices; times in seconds."""
+    """The cost of one way to segment a number of slices."""
 
     kind: str
     slices: int
-    plan: float
+    plan: Time
     """From the request to the plan."""
-    slice: float
+    slice: Time
     """For each slice, from reading it to its record on the disk, network included."""
-    resume: float
+    resume: Time
     """Until a run knows that all its slices are finished."""
-    finish: float
+    finish: Time
     """Of the last step."""
     bytes: float
     """Of records and manifests, for each slice."""
@@ -79,7 +91,7 @@ class Row(NamedTuple):
 
 
 class _Took(NamedTuple):
-    seconds: float
+    time: Time
     peak: int
     result: Any
 
@@ -124,8 +136,9 @@ def bench(kind: str, slices: int, folder: Path, crop: Optional[str] = CROP) -> R
     record = read_provenance(out)
     if record is None or len(record["slices"]) != slices or len(finished_slices(out)) != slices:
         raise UserError(f"bench_scale: {out} does not hold {slices} slices; this is a defect")
-    return Row(kind, slices, max(planned), sum(took.seconds - plan for took, plan in zip(work, planned)) / slices,
-               max(took.seconds for took in resumed), ended.seconds, max(written, _bookkeeping(folder, out, pixels)) / slices, files,
+    done = [took.time.minus(plan) for took, plan in zip(work, planned)]
+    return Row(kind, slices, max(planned), Time(*(sum(times) / slices for times in zip(*done))),
+               max(took.time for took in resumed), ended.time, max(written, _bookkeeping(folder, out, pixels)) / slices, files,
                max(took.peak for took in [*work, *resumed, ended]))
 
 
@@ -147,20 +160,24 @@ def make_model(folder: Path) -> None:
                         pixel_size_nm=[None, None, None], counts=TABLE_1[NETWORK], threshold=0.5, provenance={})
 
 
-def _run(request: Request) -> float:
-    """Segment; gives the seconds that planning took."""
-    begun = time.perf_counter()
+def _now() -> Time:
+    return Time(time.process_time(), time.perf_counter())
+
+
+def _run(request: Request) -> Time:
+    """Segment; gives the time that planning took."""
+    begun = _now()
     with closing(Segmentation(request)) as work:
-        planned = time.perf_counter() - begun
+        planned = _now().minus(begun)
         work.run()
     return planned
 
 
-def _compute(request: Request) -> float:
+def _compute(request: Request) -> Time:
     """Do all slices, and do not put the output together, as a process that is killed just then."""
-    begun = time.perf_counter()
+    begun = _now()
     with closing(Segmentation(request)) as work:
-        planned = time.perf_counter() - begun
+        planned = _now().minus(begun)
         with work.store as store:
             store.begin(work.manifest)
             work.compute(work.slices)
@@ -175,10 +192,10 @@ def _plan(request: Request) -> int:
 
 def _apart(function: Callable[[Any], Any], argument: Any) -> _Took:
     """Call a function in a process of its own."""
-    def measured() -> Tuple[float, int, Any]:
-        begun = time.perf_counter()
+    def measured() -> Tuple[Time, int, Any]:
+        begun = _now()
         result = function(argument)
-        return time.perf_counter() - begun, peak_so_far(), result
+        return _now().minus(begun), peak_so_far(), result
 
     return _Took(*call_in_fork(measured))
 
@@ -194,9 +211,19 @@ def table(rows: Sequence[Row]) -> List[str]:
     """Lines for a person, which Markdown reads as a table."""
     lines = ["| way | slices | plan | a slice | resume | finish | bytes a slice | files a folder | memory |",
              "|---|---|---|---|---|---|---|---|---|"]
-    lines += [f"| {row.kind} | {row.slices:,} | {row.plan:.2f} s | {1000 * row.slice:.0f} ms | {row.resume:.2f} s | {row.finish:.2f} s | "
+    lines += [f"| {row.kind} | {row.slices:,} | {_text(row.plan)} | {_text(row.slice)} | {_text(row.resume)} | {_text(row.finish)} | "
               f"{row.bytes:.0f} | {row.files:,} | {row.peak / 1e6:.0f} MB |" for row in rows]
     return lines
+
+
+def _text(taken: Time) -> str:
+    """
+    >>> _text(Time(0.0213, 0.07)), _text(Time(12.3, 61))
+    ('21 ms (70)', '12.3 s (61.0)')
+    """
+    if taken.processor < 1:
+        return f"{1000 * taken.processor:.0f} ms ({1000 * taken.elapsed:.0f})"
+    return f"{taken.processor:.1f} s ({taken.elapsed:.1f})"
 
 
 @click.command(context_settings=OPTIONS)
