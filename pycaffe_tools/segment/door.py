@@ -17,7 +17,8 @@ def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional
             crop: Optional[str] = None, axes: Optional[str] = None, threshold: Optional[float] = None, mask_out: Optional[PathLike] = None,
             overlay_out: Optional[PathLike] = None, mode: str = "dense", engine: str = "auto", tile: Optional[Pair] = None,
             max_memory: Optional[int] = None, workers: Optional[int] = None, dtype: str = "float32",
-            incomplete: bool = False, force: bool = False, ome_zarr: str = "0.4", compress: bool = False) -> Summary:
+            incomplete: bool = False, force: bool = False, ome_zarr: str = "0.4", compress: bool = False,
+            shared: bool = False) -> Summary:
     """Write the probability of membrane at every pixel of a volume, or complete what an interrupted call has begun.
 
     Parameters
@@ -44,6 +45,7 @@ def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional
     force : replace outputs, and start unfinished ones from scratch.
     ome_zarr : version of a ``.zarr``, ``"0.4"`` or ``"0.5"``.
     compress : write an ``.h5`` in chunks, with gzip.
+    shared : write into an OME-Zarr in place although no part is asked for.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional
 
     request = Request(os.fspath(input), os.fspath(out), os.fspath(model), slices, parse_part(part), crop, axes, threshold,
                       text(mask_out), text(overlay_out), mode, engine, tile, max_memory, workers, dtype, incomplete, force, ome_zarr,
-                      compress)
+                      compress, shared)
     with closing(Segmentation(request)) as work:
         for sentence in work.warnings:
             # The caller's line is behind this function and the package that can be called.
