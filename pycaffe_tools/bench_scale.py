@@ -25,17 +25,19 @@ pixels; "files" those in the fullest folder before the last step.
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import click
 import numpy as np
 
-from .base.child import call_in_fork
 from .base.command import OPTIONS, run
 from .base.errors import UserError
 from .base.files import write_json, write_text
@@ -128,11 +130,11 @@ def bench(kind: str, slices: int, folder: Path, crop: Optional[str] = CROP) -> R
     resumed = [_apart(_plan, each) for each in runs]
     if sum(took.result for took in resumed) != slices:
         raise UserError(f"bench_scale: {sum(took.result for took in resumed)} of {slices} slices are finished; this is a defect")
-    last: Callable[[], Any] = {"alone": lambda: _run(request), "in place": lambda: finish(out),
-                               "parts": lambda: merge([each.out for each in runs], out)}[kind]
+    last: Callable[[], Any] = {"alone": partial(_run, request), "in place": partial(finish, out),
+                               "parts": partial(merge, [each.out for each in runs], out)}[kind]
     pixels = 4 * (32 * 32 if crop else SLICE_SHAPE[0] * SLICE_SHAPE[1])
     written = _bookkeeping(folder, out, pixels)
-    ended = _apart(lambda _: last(), None)
+    ended = _apart(last)
     record = read_provenance(out)
     if record is None or len(record["slices"]) != slices or len(finished_slices(out)) != slices:
         raise UserError(f"bench_scale: {out} does not hold {slices} slices; this is a defect")
@@ -190,14 +192,16 @@ def _plan(request: Request) -> int:
         return len(work.skipped)
 
 
-def _apart(function: Callable[[Any], Any], argument: Any) -> _Took:
-    """Call a function in a process of its own."""
-    def measured() -> Tuple[Time, int, Any]:
-        begun = _now()
-        result = function(argument)
-        return _now().minus(begun), peak_so_far(), result
+def _apart(function: Callable[..., Any], *arguments: Any) -> _Took:
+    """Call a function in a new process: a fork would lack the threads of libraries that are loaded here."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measured, function, arguments).result()
 
-    return _Took(*call_in_fork(measured))
+
+def _measured(function: Callable[..., Any], arguments: Sequence[Any]) -> _Took:
+    begun = _now()
+    result = function(*arguments)
+    return _Took(_now().minus(begun), peak_so_far(), result)
 
 
 def _bookkeeping(folder: Path, out: Path, pixels: int) -> int:

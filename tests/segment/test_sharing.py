@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -152,6 +153,29 @@ def test_what_appeared_after_the_plan_is_not_taken_for_the_volume_either(tmp_pat
     with pytest.raises(UserError, match="m.zarr: exists already"):
         work.run()
     assert content(tmp_path / "m.zarr") == before and not (tmp_path / "p.zarr").exists()
+
+
+def test_records_that_outlived_their_volume_count_for_nothing(tmp_path, model, source, alone):
+    segment(ask(source, tmp_path, model, part=Part(1, 1)))
+    records = tmp_path / "p.zarr.records"
+    kept = {path.name: path.read_bytes() for path in records.iterdir() if path.suffix == ".jsonl"}
+    assert finish(tmp_path / "p.zarr") == SLICES and not records.exists()
+
+    def killed_while_it_cleared_up():
+        records.mkdir()
+        for name, lines in kept.items():
+            (records / name).write_bytes(lines)
+
+    killed_while_it_cleared_up()
+    assert segment(ask(source, tmp_path, model, part=Part(1, 2))).skipped == [0, 1, 2, 3, 4, 5]
+    assert finish(tmp_path / "p.zarr") == SLICES and not records.exists()
+    killed_while_it_cleared_up()
+    for name in ("p.zarr", "m.zarr"):
+        (tmp_path / f"{name}.json").unlink()
+        shutil.rmtree(tmp_path / name)
+    assert segment(ask(source, tmp_path, model, part=Part(1, 1))).completed == list(range(SLICES))
+    finish(tmp_path / "p.zarr")
+    same_as(tmp_path, alone)
 
 
 def test_slices_that_another_process_does_are_not_done_twice_at_a_time(tmp_path, model, source):

@@ -85,9 +85,9 @@ class SharedStore:
             standing = self.manifest
             if force and standing is not None:
                 refuse_living(self.folder)
-                self._remove()
                 standing = None
             if standing is None:
+                self._remove()          # records without a manifest are what a process that was killed while it cleared up has left
                 for target in self._targets:
                     refuse_existing(target.path, force)
                 standing = dict(manifest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -129,6 +130,7 @@ def finish(out: PathLike, incomplete: bool = False) -> int:
         if record is None:
             raise UserError(f"{out}: no part has begun this volume ({folder.name} is not beside it); name the output of "
                             f"segment --part, which is an OME-Zarr")
+        _clear(folder)          # of one that was killed at its end
         return len(record["slices"]) - len(record["failed"])
     with store_lock(folder):
         refuse_living(folder)
@@ -146,11 +148,14 @@ def finish(out: PathLike, incomplete: bool = False) -> int:
                 pixel_size = volume.pixel_size
             grey = {str(z): records[z][-1].grey if z in records else None for z in whole}
             write_provenance(path, content, manifest, grey, hashes, pixel_size)
-        (folder / MANIFEST).unlink()        # first: without it, what is left counts for nothing
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
+        _clear(folder)
     return len(whole) - len(missing)
+
+
+def _clear(folder: Path) -> None:
+    """Remove the records of a volume that is finished."""
+    (folder / MANIFEST).unlink(missing_ok=True)     # first: without it, what is left counts for nothing
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _verify(path: Path, content: str, manifest: Mapping[str, Any], whole: Sequence[int], records: Mapping[int, Sequence[Record]],
