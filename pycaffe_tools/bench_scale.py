@@ -33,7 +33,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import click
 import numpy as np
@@ -130,11 +130,11 @@ def bench(kind: str, slices: int, folder: Path, crop: Optional[str] = CROP) -> R
     resumed = [_apart(_plan, each) for each in runs]
     if sum(took.result for took in resumed) != slices:
         raise UserError(f"bench_scale: {sum(took.result for took in resumed)} of {slices} slices are finished; this is a defect")
-    last: Callable[[], Any] = {"alone": partial(_run, request), "in place": partial(finish, out),
-                               "parts": partial(merge, [each.out for each in runs], out)}[kind]
+    steps: Dict[str, Callable[[], Any]] = {"alone": partial(_run, request), "in place": partial(finish, out),
+                                           "parts": partial(merge, [each.out for each in runs], out)}
     pixels = 4 * (32 * 32 if crop else SLICE_SHAPE[0] * SLICE_SHAPE[1])
     written = _bookkeeping(folder, out, pixels)
-    ended = _apart(last)
+    ended = _apart(steps[kind])
     record = read_provenance(out)
     if record is None or len(record["slices"]) != slices or len(finished_slices(out)) != slices:
         raise UserError(f"bench_scale: {out} does not hold {slices} slices; this is a defect")
