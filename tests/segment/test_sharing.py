@@ -193,8 +193,8 @@ def test_slices_that_another_process_does_are_not_done_twice_at_a_time(tmp_path,
 
 def test_parts_that_begin_at_the_same_time_agree_on_the_tiles(tmp_path, model, source, alone):
     works = [Segmentation(ask(source, tmp_path, model, part=Part(number, 2), tile=None)) for number in (1, 2)]
-    second = works[1]._plan((16, 16))
-    works[1].plan = second                                  # as on a computer with less memory
+    works[1].computing = works[1]._computing((16, 16))      # as on a computer with less memory
+    works[1].plan = works[1].computing.plan
     works[1].manifest["options"]["tile"] = [16, 16]
     assert works[0].plan.tile != (16, 16)
     for work in reversed(works):

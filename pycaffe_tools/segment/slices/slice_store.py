@@ -29,6 +29,9 @@ from ...base.files import atomic_file, read_json_object, write_json
 from ...base.locks import FileLock
 
 MANIFEST = "manifest.json"
+AFRESH = "pass --force to start from scratch"
+"""How what stands there is given up, for messages."""
+
 NOT_COMPARED = ("input.path", "input.bytes", "input.modified", "made_with")
 """Fields that may differ between two runs of one segmentation: the input may be moved or touched, since the
 grey values of finished slices are compared themselves."""
@@ -78,7 +81,7 @@ def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[Tuple[str, A
             yield before + key, value
 
 
-def refuse_difference(where: Path, before: Mapping[str, Any], now: Mapping[str, Any], advice: str) -> None:
+def refuse_difference(where: Path, before: Mapping[str, Any], now: Mapping[str, Any], advice: str = AFRESH) -> None:
     """Compare what was asked before with what is asked now; ``advice`` ends the sentence.
 
     Raises
@@ -116,7 +119,7 @@ class SliceStore:
     folder : where it is, or will be.
     """
 
-    afresh = "pass --force to start from scratch"
+    afresh = AFRESH
 
     def __init__(self, folder: Path):
         self.folder = folder
