@@ -32,8 +32,8 @@ CONTENT = {
     "datasets": "public and synthetic", "dense_plan": "exact dense nets", "engines": "what runs a tile",
     "patches": "patch databases", "evaluate": "scores", "train": "Caffe training", "oracle": "loss without a feature",
     "ordering": "order of features", "surgery": "features removed", "prune": "Table 1 or budget",
-    "segment": "whole stacks", "export": "ONNX, bioimage.io", "plots": "figures", "reproduce": "runs of the paper",
-    "report": "tables and claims",
+    "segment": "whole stacks", "watch": "slices as they come", "export": "ONNX, bioimage.io",
+    "plots": "figures", "reproduce": "runs of the paper", "report": "tables and claims",
 }
 """A word on each folder for the picture."""
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "surgery": "remove given features from any Caffe net",
     "calibrate": "fit how probabilities become those of a volume",
     "segment": "probability of membrane at every pixel of a stack",
+    "watch": "the same, slice by slice, while the microscope writes them",
     "evaluate": "compare a probability map with labels",
     "plots": "Figures 3 and 4, and a picture of each step",
     "dense": "write the exact dense net for Caffe",

@@ -31,6 +31,7 @@ def cli(model: Path, data: Path, membrane_share: Optional[float]) -> None:
     much membrane where only a few percent are.  train does this by itself.
     """
     opened, database = open_model(model), open_database(data)
+    database.check_patch_size(opened.patch_size, model)
     probabilities, labels = probabilities_of(opened.net(), opened.load_weights(), database.val, database.val_count)
     fitted = fit_calibration(probabilities, labels, membrane_share or database.info["class_balance"])
     write_json(opened.directory / INFO, {**opened.info, "calibration": fitted.as_json()})

@@ -39,7 +39,7 @@ def cli(model: Path, data: Path, out: Path, force: bool) -> None:
     right = correctness(opened, database)
     content = packed(right)
     try:
-        content["by_slice"] = by_slice(right, read_pixels(database.val))
+        content["by_slice"] = by_slice(right, read_pixels(database.val, database.patch_size))
     except UserError:
         click.echo(f"warning: {data} does not say from which slices its patches came, so neither does {out}", err=True)
     write_json(out, {"model": opened.name, "weights_sha256": sha256(opened.weights), **content})

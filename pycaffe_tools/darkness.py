@@ -17,7 +17,7 @@ import numpy as np
 from .base.command import OPTIONS, run
 from .base.files import refuse_existing, refuse_inputs, require_ending, write_json
 from .evaluate.pixels import roc_auc
-from .nets.paper import CENTRE, PATCH_SIZE
+from .nets.paper import centre
 from .patches.database import Database, open_database
 from .patches.shards import read_rows
 
@@ -40,9 +40,9 @@ class Darkness(NamedTuple):
     patches: int
 
 
-def weights_around_centre(sigma: float) -> np.ndarray:
-    """Weights of a patch's pixels in the smoothed value of its centre: float32, 32 x 32, sum 1."""
-    distance = np.arange(PATCH_SIZE) - CENTRE
+def weights_around_centre(sigma: float, size: int) -> np.ndarray:
+    """Weights of a patch's pixels in the smoothed value of its centre: float32, size x size, sum 1."""
+    distance = np.arange(size) - centre(size)
     line = np.exp(-0.5 * (distance / sigma) ** 2) if sigma else (distance == 0).astype(np.float64)
     kernel: np.ndarray = np.outer(line, line)
     weights: np.ndarray = (kernel / kernel.sum()).astype(np.float32)
@@ -67,9 +67,9 @@ def best_dark_threshold(values: np.ndarray, membrane: np.ndarray) -> Tuple[float
 
 def darkness(database: Database) -> Darkness:
     """Choose on the training patches of a database and score on its validation patches."""
-    kernels = np.stack([weights_around_centre(sigma).ravel() for sigma in SIGMAS], axis=1)
-    train, train_labels = _smoothed(database.train, database.train_count, kernels)
-    val, val_labels = _smoothed(database.val, database.val_count, kernels)
+    kernels = np.stack([weights_around_centre(sigma, database.patch_size).ravel() for sigma in SIGMAS], axis=1)
+    train, train_labels = _smoothed(database.train, database.train_count, database.patch_size, kernels)
+    val, val_labels = _smoothed(database.val, database.val_count, database.patch_size, kernels)
     found = [best_dark_threshold(train[:, column], train_labels) for column in range(len(SIGMAS))]
     column = int(np.argmax([accuracy for _, accuracy in found]))
     threshold, train_accuracy = found[column]
@@ -79,11 +79,11 @@ def darkness(database: Database) -> Darkness:
                     roc_auc(-val[:, column], val_labels), database.val_count)
 
 
-def _smoothed(shards: Sequence[Path], count: int, kernels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def _smoothed(shards: Sequence[Path], count: int, size: int, kernels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     values: List[np.ndarray] = []
     labels: List[np.ndarray] = []
     for start in range(0, count, READ_AT_ONCE):
-        data, label = read_rows(shards, range(start, min(start + READ_AT_ONCE, count)))
+        data, label = read_rows(shards, range(start, min(start + READ_AT_ONCE, count)), size)
         values.append(data.reshape(len(data), -1) @ kernels)
         labels.append(label == 1)
     return np.concatenate(values), np.concatenate(labels)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import click
 import numpy as np
@@ -22,7 +22,7 @@ from .base.errors import UserError
 from .base.files import refuse_existing, refuse_inputs, require_ending, write_json
 from .base.machine import processor
 from .nets import paper
-from .nets.model import open_model
+from .nets.model import Model, open_model
 from .nets.netgraph import NetGraph
 
 SLICE_PIXELS = paper.SLICE_SHAPE[0] * paper.SLICE_SHAPE[1]
@@ -64,15 +64,26 @@ def _repeated(work: Callable[[], Any], repetitions: int) -> List[float]:
     return seconds
 
 
+def _titles(models: Sequence[Model]) -> List[str]:
+    """A title for each model: its network's name, or its folder's where networks of one name are compared."""
+    names = [model.name for model in models]
+    titles = [model.name if names.count(model.name) == 1 else model.directory.name for model in models]
+    for number, title in enumerate(titles):
+        if title in titles[:number]:
+            raise UserError(f"{models[number].directory}: is a second {title}; give each network once")
+    return titles
+
+
 @click.command(context_settings=OPTIONS)
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="JSON file to write.")
 @click.option("--repetitions", type=click.IntRange(1), default=3, help="Of each measurement; the shortest counts.")
 @click.option("--patches", type=click.IntRange(1), default=2048, help="Timed patch by patch; a multiple of 32.")
 @click.option("--dense-tile", type=click.IntRange(16), help="Side of the dense tile  [default: the best within 1 GB]")
+@click.option("--dense-only", is_flag=True, help="Do not time patch by patch.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 def cli(models: Tuple[Path, ...], out: Path, repetitions: int, patches: int, dense_tile: Optional[int],
-        force: bool) -> None:
+        dense_only: bool, force: bool) -> None:
     """Time the segmentation of one 3069 x 2301 slice with each of MODELS.
 
     \b
@@ -82,22 +93,21 @@ def cli(models: Tuple[Path, ...], out: Path, repetitions: int, patches: int, den
     refuse_inputs(out, *models)
     refuse_existing(out, force)
     opened = [open_model(directory) for directory in models]
-    twice = [model for number, model in enumerate(opened) if model.name in [other.name for other in opened[:number]]]
-    if twice:
-        raise UserError(f"{twice[0].directory}: is a second {twice[0].name}; give each network once")
+    titles = _titles(opened)
     dense = engines.default_name()
     content: Dict[str, Any] = {"processor": processor(), "threads": 1, "slice": list(paper.SLICE_SHAPE),
                                "pixels": SLICE_PIXELS, "models": {}}
-    for model in opened:
+    for model, title in zip(opened, titles):
         graph, weights = model.net(), model.load_weights()
         tile = (dense_tile, dense_tile) if dense_tile else engines.best_tile(dense, graph, DENSE_BYTES)
-        times = {"patch": time_engine("patch", graph, weights, (PATCH_ROWS, max(patches // PATCH_ROWS, 1)), repetitions),
-                 "dense": time_engine(dense, graph, weights, tile, repetitions)}
-        content["models"][model.name] = {
+        times = {} if dense_only else {
+            "patch": time_engine("patch", graph, weights, (PATCH_ROWS, max(patches // PATCH_ROWS, 1)), repetitions)}
+        times["dense"] = time_engine(dense, graph, weights, tile, repetitions)
+        content["models"][title] = {
             key: {**value._asdict(), "seconds": round(value.seconds, 2), "longest": round(value.longest, 2)}
             for key, value in times.items()}
-        click.echo(f"{model.name}: {times['patch'].seconds:.0f} s a slice patch by patch, "
-                   f"{times['dense'].seconds:.1f} s dense ({dense})")
+        by_patch = "" if dense_only else f"{times['patch'].seconds:.0f} s a slice patch by patch, "
+        click.echo(f"{title}: {by_patch}{times['dense'].seconds:.2f} s dense ({dense})")
     write_json(out, content)
 
 

@@ -45,10 +45,10 @@ def graph_of(text):
     return NetGraph(parse_prototxt(text, "a test"))
 
 
-def paper_net(name, divided_by=1):
+def paper_net(name, divided_by=1, patch_size=paper.PATCH_SIZE):
     """N or N7 with all counts divided, so that tests are quick."""
     counts = {layer: max(2, count // divided_by) for layer, count in paper.TABLE_1[name].items()}
-    return graph_of(paper.deploy_prototxt(counts, name))
+    return graph_of(paper.deploy_prototxt(counts, name, patch_size))
 
 
 def lively_weights(graph, seed=0):

@@ -66,9 +66,10 @@ PATCHES = 50
 
 
 def graph(name):
-    """One of the nets by name; ``small`` has N's layers with few features."""
-    text = deploy_prototxt(SMALL_COUNTS, "small") if name == "small" else {
-        "lenet": LENET, "varied": VARIED, "wide": WIDE}.get(name, name)
+    """One of the nets by name; ``small`` has N's layers with few features, ``small_40`` is the same for patches of 40 x 40."""
+    text = {"lenet": LENET, "varied": VARIED, "wide": WIDE,
+            **{f"small{ending}": deploy_prototxt(SMALL_COUNTS, "small", size)
+               for ending, size in (("", 32), ("_40", 40), ("_48", 48))}}.get(name, name)
     return NetGraph(parse_prototxt(text))
 
 

@@ -9,7 +9,7 @@ import pytest
 from .conftest import ROOT
 
 ORDER = ("base", "cluster", "volumes", "nets", "datasets", "dense_plan", "engines", "patches", "evaluate", "train", "oracle", "ordering",
-         "surgery", "prune", "segment", "export", "plots", "reproduce", "report")
+         "surgery", "prune", "segment", "watch", "export", "plots", "reproduce", "report")
 """Folders of the package: each may import from those before it. Files at the top may import from all."""
 LONGEST = 350
 MOST = 11

@@ -38,10 +38,11 @@ def test_the_best_of_all_thresholds_by_trying_each():
 
 
 def test_the_gaussian_is_around_the_classified_pixel():
-    assert weights_around_centre(0)[paper.CENTRE, paper.CENTRE] == 1
-    kernel = weights_around_centre(2.0)
-    assert kernel.sum() == pytest.approx(1, abs=1e-6) and kernel.argmax() == paper.CENTRE * 33
-    assert kernel[paper.CENTRE, paper.CENTRE + 2] / kernel.max() == pytest.approx(np.exp(-0.5), rel=1e-5)
+    for size, centre in ((32, 16), (40, 20), (33, 16)):
+        assert weights_around_centre(0, size)[centre, centre] == 1
+        kernel = weights_around_centre(2.0, size)
+        assert kernel.sum() == pytest.approx(1, abs=1e-6) and kernel.argmax() == centre * (size + 1)
+        assert kernel[centre, centre + 2] / kernel.max() == pytest.approx(np.exp(-0.5), rel=1e-5)
 
 
 def test_on_a_database_it_is_better_than_chance_and_repeatable(database):

@@ -78,6 +78,12 @@ def test_the_wheel_carries_networks_solvers_and_the_list_of_data_sets(wheel):
                 assert archive.read(inside) == path.read_bytes(), inside
 
 
+def test_the_wheel_carries_the_page_of_the_watch(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        for path in (ROOT / "pycaffe_tools" / "watch" / "page").iterdir():
+            assert archive.read(path.relative_to(ROOT).as_posix()) == path.read_bytes()
+
+
 def test_every_module_is_in_the_wheel(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if name.endswith(".py")}

@@ -9,6 +9,7 @@ import numpy as np
 from ..base.errors import UserError
 from ..base.ranges import Pair
 from ..nets.netgraph import NetGraph
+from ..nets.paper import centre
 
 
 class Engine:
@@ -59,6 +60,6 @@ def patch_size(graph: NetGraph) -> int:
 
 
 def halo(graph: NetGraph) -> Tuple[int, int]:
-    """Input pixels before and after a pixel in its patch; of n pixels, number n // 2 is the centre (assumed)."""
+    """Input pixels before and after a pixel in its patch; see :func:`~pycaffe_tools.nets.paper.centre`."""
     size = patch_size(graph)
-    return size // 2, size - size // 2 - 1
+    return centre(size), size - centre(size) - 1

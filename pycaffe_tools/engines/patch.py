@@ -54,5 +54,5 @@ def create(graph: NetGraph, weights: Weights, tile: Pair, threads: int) -> Patch
 def predicted_bytes(graph: NetGraph, tile: Pair, threads: int) -> int:
     """See :func:`pycaffe_tools.engines.predicted_bytes`: the net's blobs and pooling masks for one batch."""
     one = graph.memory_bytes() // graph.input_shape(graph.chain()[0])[0]
-    grown = (tile[0] + 64) * (tile[1] + 64) * 4 * 2
+    grown = (tile[0] + 2 * patch_size(graph)) * (tile[1] + 2 * patch_size(graph)) * 4 * 2
     return PYCAFFE_BYTES + int(1.15 * BATCH * one) + 8 * graph.parameter_count() + grown

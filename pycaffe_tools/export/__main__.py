@@ -36,7 +36,8 @@ def cli(model_dir: str, out: str, dense: bool, bioimageio: bool, force: bool) ->
         python -m pycaffe_tools.export runs/N7 -o N7.zip --bioimageio
 
     The input is (grey - mean) / std with the model's mean and std, which stand in the file's metadata. The dense net
-    gives the patch net's probability of membrane at every pixel that has 16 pixels before and 15 after it. The
+    gives the patch net's probability of membrane at every pixel that has 16 pixels before and 15 after it
+    (for patches of 32 x 32). The
     bioimage.io package takes raw grey values and gives an image of the same size.
     """
     if bioimageio:

@@ -5,8 +5,8 @@ describes it (bioimage.io model description 0.5), and an input with its output,
 with which every program can check whether it computes the same.
 
 The net inside mirrors its input at the border, so that output and input are of
-one size; the halo of 16 pixels that the description states is what a program
-cutting an image into tiles has to leave between them.
+one size; the halo that the description states (16 pixels for patches of 32) is
+what a program cutting an image into tiles has to leave between them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def export_package(directory: PathLike, out: PathLike, force: bool = False) -> C
 def description(model: Model) -> Dict[str, Any]:
     """Content of ``rdf.yaml``; written as JSON, which is YAML as well."""
     halo = max(engine.halo(model.net()))
-    least = -(-(2 * halo + 1) // _STEP) * _STEP
+    least = _least(halo)
     pixels = model.pixel_size_nm[1:]
 
     def space(axis: str, number: int, **more: Any) -> Dict[str, Any]:
@@ -116,10 +116,16 @@ def description(model: Model) -> Dict[str, Any]:
     }
 
 
+def _least(halo: int) -> int:
+    """Side of the smallest image that the packaged net is described to take: one with a pixel that mirrors nothing."""
+    return -(-(2 * halo + 1) // _STEP) * _STEP
+
+
 def _test_tensors(made: Any, model: Model) -> Tuple[np.ndarray, np.ndarray]:
     """Grey values with edges in them, around the model's mean, and the packaged net's answer."""
-    y, x = np.mgrid[:_TEST_SIZE, :_TEST_SIZE]
-    noise = np.random.default_rng(0).standard_normal((_TEST_SIZE, _TEST_SIZE))
+    size = max(_TEST_SIZE, _least(max(engine.halo(model.net()))))
+    y, x = np.mgrid[:size, :size]
+    noise = np.random.default_rng(0).standard_normal((size, size))
     waves = np.sin(np.hypot(x - 20, y - 30) / 4) + 0.5 * noise
     grey = (model.normalisation.mean + model.normalisation.std * waves).astype(np.float32)[None, None]
     return grey, run_model(made, model.normalisation.apply(grey))

@@ -7,10 +7,17 @@ from typing import Dict, Mapping, NamedTuple, Optional
 from ..base.errors import UserError
 
 PATCH_SIZE = 32
-"""Side of a patch in pixels (Section 2.2)."""
+"""Side of a patch in pixels (Section 2.2); of the committed networks, and of patches where nothing else is asked for."""
 
-CENTRE = PATCH_SIZE // 2
-"""Row and column of the classified pixel in its patch, counted from 0 (an even patch has no centre: assumed)."""
+
+def centre(patch_size: int) -> int:
+    """Row and column of the classified pixel in a patch, counted from 0.
+
+    The middle where ``patch_size`` is odd.  An even patch has no middle: of
+    the four pixels there it is the last one, 16 of 32 (assumed).
+    """
+    return patch_size // 2
+
 
 PRUNED_LAYERS = ("c1", "c2", "c3", "fc4")
 """Layers whose features are pruned, from the bottom up; fc5 keeps its two classes (Section 3)."""
@@ -88,6 +95,7 @@ def counts_of(name: str) -> Dict[str, int]:
 
 
 _WRITTEN = "Written by python -m pycaffe_tools.networks from Table 1 in pycaffe_tools/nets/paper.py; change it there."
+_WRITTEN_BY_TRAIN = "Written by python -m pycaffe_tools.train."
 
 _DEPLOY_INPUT = '''layer {
   name: "data"
@@ -95,7 +103,7 @@ _DEPLOY_INPUT = '''layer {
   top: "data"
   input_param { shape { dim: 1 dim: 1 dim: %d dim: %d } }
 }
-''' % (PATCH_SIZE, PATCH_SIZE)
+'''
 
 _DATA = '''layer {
   name: "data"
@@ -156,22 +164,27 @@ def _body(counts: Mapping[str, int]) -> str:
 
 def _head(name: str, counts: Mapping[str, int], purpose: str) -> str:
     kept = ", ".join(f"{layer} {counts[layer]}" for layer in PRUNED_LAYERS)
-    return f"# Network {name} of Roels et al., ISBI 2017 (Section 2.2, Table 1: {kept}), {purpose}.\n" \
-           f"# {_WRITTEN}\n" \
-           f'name: "{name}"\n'
+    if TABLE_1.get(name) == counts:
+        told, written = f"Network {name} of Roels et al., ISBI 2017 (Section 2.2, Table 1: {kept})", _WRITTEN
+    else:
+        told = f"Network {name}, built as those of Roels et al., ISBI 2017 (Section 2.2), with other counts ({kept})"
+        written = _WRITTEN_BY_TRAIN
+    return f'# {told}, {purpose}.\n# {written}\nname: "{name}"\n'
 
 
-def deploy_prototxt(counts: Mapping[str, int], name: str) -> str:
+def deploy_prototxt(counts: Mapping[str, int], name: str, patch_size: int = PATCH_SIZE) -> str:
     """The network that classifies patches.
 
-    Blob ``data`` (1 x 1 x 32 x 32, normalised grey values) to blob ``prob``
-    (1 x 2; channel 1 is the probability of membrane).
+    Blob ``data`` (1 x 1 x 32 x 32 or another ``patch_size``, normalised grey
+    values) to blob ``prob`` (1 x 2; channel 1 is the probability of membrane).
 
     ReLU follows each convolution and fc4 directly: the text does not say so,
     but M of Table 2 comes out for no other arrangement.  Pooling is Caffe's
-    own, rounded up: 26 to 13, 9 to 4, 2 to 1, the last window of p1 and p3 clipped.
+    own, rounded up.  With the paper's patches: 26 to 13, 9 to 4, 2 to 1, the last
+    window of p1 and p3 clipped.  Below 30 pixels a side nothing is left for p3.
     """
-    return (_head(name, counts, "for patches one by one") + _DEPLOY_INPUT + _body(counts)
+    size = "" if patch_size == PATCH_SIZE else f" of {patch_size} x {patch_size} pixels"
+    return (_head(name, counts, f"for patches{size} one by one") + _DEPLOY_INPUT % (patch_size, patch_size) + _body(counts)
             + 'layer { name: "prob" type: "Softmax" bottom: "fc5" top: "prob" }\n')
 
 

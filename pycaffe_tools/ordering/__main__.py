@@ -13,9 +13,9 @@ from ..base.errors import UserError, naming
 from ..base.files import PathLike, read_json, refuse_existing
 from ..base.ranges import parse_size
 from ..engines import NAMES as ENGINES
+from ..nets.counts import parse_counts
 from ..oracle.oracle import without_features
 from .cost.names import COSTS, cost_model
-from .counts import parse_counts
 from .global_order import GlobalOrdering, Stop, order_globally
 from .ordering import CRITERIA, Ordering, OrderingOptions, order_layer, prunable_layers
 from .sample import draw_sample
@@ -91,7 +91,8 @@ def cli(model_dir: str, data_dir: str, layer: Optional[str], all_layers: bool, r
         raise click.UsageError("--cost, --time-model, --engine, --down-to and --target-cost belong to --global")
     if cost not in (None, "time") and (time_model or engine):
         raise click.UsageError("--time-model and --engine belong to --cost time")
-    model = open_model(model_dir)
+    model, database = open_model(model_dir), open_database(data_dir)
+    database.check_patch_size(model.patch_size, model_dir)
     graph, weights, removed = model.net(), model.load_weights(), read_removed(removed_file)
     with naming(removed_file or model_dir):
         without_features(weights, removed)      # refuses what the net does not have
@@ -102,15 +103,15 @@ def cli(model_dir: str, data_dir: str, layer: Optional[str], all_layers: bool, r
         refuse_existing(output, force)
         model_of_cost = cost_model(cost or "time", graph, time_model, folder, engine)
         limit = None if target_cost is None else target_cost * model_of_cost.cost({})
-        found = order_globally(graph, weights, draw_sample(open_database(data_dir), batches, batch_size, seed), model_of_cost,
-                               options, stop=Stop(parse_counts(down_to, "--down-to") if down_to else {}, limit, stop_after))
+        found = order_globally(graph, weights, draw_sample(database, batches, batch_size, seed), model_of_cost, options,
+                               stop=Stop(parse_counts(down_to, "--down-to") if down_to else {}, limit, stop_after))
         _keep_or_write(found, Path(output), force)
         click.echo(_told(found, output))
         return
     files = {name: Path(output) / f"{name}.json" if all_layers else Path(output) for name in layers}
     if not all_layers:
         refuse_existing(output, force)
-    sample = draw_sample(open_database(data_dir), batches, batch_size, seed)
+    sample = draw_sample(database, batches, batch_size, seed)
     for name in layers:
         lower = prunable_layers(graph)[:prunable_layers(graph).index(name)] if all_layers else list(removed)
         ordering = order_layer(

@@ -49,5 +49,5 @@ def draw_sample(database: Any, batches: int = 20, batch_size: int = 128, seed: i
                         f"{batch_size} are {wanted}; ask for fewer, or make a larger database")
     # RandomState, since its sequence of numbers is frozen for all versions of numpy.
     rows = np.random.RandomState(seed).permutation(count)[:wanted]
-    data, labels = read_rows(database.train, rows)
+    data, labels = read_rows(database.train, rows, database.patch_size)
     return Sample(data, labels.astype(np.int64), [int(row) for row in rows], batches, batch_size, seed)

@@ -7,8 +7,9 @@ from typing import Any, List, Optional, Sequence, Tuple
 import click
 
 from ..base.command import OPTIONS, SEED, FiniteRange, run
+from ..nets.paper import PATCH_SIZE
 from .labels import KINDS, RIM
-from .making import SHARD_PATCHES, make_database
+from .making import make_database
 from .sources import LabelledStack
 
 
@@ -49,7 +50,11 @@ def _only_one_each(option: str, values: Sequence[str], count: int) -> List[Optio
 @click.option("--val", type=int, default=10_000, help="Validation patches, half of them membrane.")
 @click.option("--seed", type=SEED, default=0, help="Equal seeds give equal patches.")
 @click.option("--axes", help="Axes of RAW (and of LABELS, if unclear) where they are not YX or ZYX, e.g. CZYX.")
-@click.option("--shard-patches", type=int, default=SHARD_PATCHES, help="Most patches in one HDF5 file.")
+@click.option("--patch-size", type=int, default=PATCH_SIZE,
+              help="Side of a patch in pixels; a network trained on the patches is for this size. Those of the paper need "
+                   "at least 30.")
+@click.option("--shard-patches", type=int,
+              help="Most patches in one HDF5 file. [default: as many as 128 MiB hold, 32768 of 32 x 32]")
 @click.option("--normalise", type=click.Choice(["all", "stack"]), default="all",
               help="One mean and standard deviation for all stacks, or each stack by its own; then a volume to be "
                    "segmented is normalised by its own as well.")

@@ -25,6 +25,7 @@ class Database(NamedTuple):
 
     train, val : shards, absolute, in order.
     train_count, val_count : patches.
+    patch_size : side of a patch in pixels.
     normalisation : mean and std of the training slices' grey values; None where each stack has its own.
     pixel_size_nm : z, y, x; None where unknown.
     info : content of ``patches.json``.
@@ -35,6 +36,7 @@ class Database(NamedTuple):
     val: List[Path]
     train_count: int
     val_count: int
+    patch_size: int
     normalisation: Optional[Normalisation]
     pixel_size_nm: List[Optional[float]]
     info: Dict[str, Any]
@@ -45,6 +47,23 @@ class Database(NamedTuple):
             return self.normalisation._asdict()
         return {**BY_STACK, "stacks": [{"sha256": source["raw"]["sha256"], "dataset": split_dataset(source["raw"]["path"])[1],
                                         **source["normalisation"]} for source in self.info["sources"]]}
+
+    def check_patch_size(self, wanted: int, owner: PathLike) -> None:
+        """Refuse a network for patches of another size.
+
+        Parameters
+        ----------
+        wanted : side of the network's patches in pixels.
+        owner : where the network is, for the message.
+
+        Raises
+        ------
+        UserError : names both sizes.
+        """
+        if self.patch_size != wanted:
+            raise UserError(f"{self.directory}: its patches have {self.patch_size} x {self.patch_size} pixels, but {owner} is "
+                            f"for patches of {wanted} x {wanted}; use the database that it was trained on, or make one with "
+                            f"python -m pycaffe_tools.patches --patch-size {wanted}")
 
 
 def open_database(path: PathLike) -> Database:
@@ -61,6 +80,7 @@ def open_database(path: PathLike) -> Database:
     fields = read_fields(directory / INFO)
     if fields.whole("format") != FORMAT:
         raise UserError(f"{directory / INFO}: is not of format {FORMAT}; make the database again")
+    patch_size = fields.whole("patch_size", 1)
     shards: Dict[str, List[Path]] = {}
     counts: Dict[str, int] = {}
     for name in SPLITS:
@@ -72,13 +92,17 @@ def open_database(path: PathLike) -> Database:
             raise UserError(f"{directory / INFO}: says that there are {counts[name]} {name} patches, but its shards hold "
                             f"another number; make the database again")
         for file, shard in zip(shards[name], described):
+            # Told before anything is made for patches of that size; shards are not compressed.
+            if shard.whole("patches") * patch_size ** 2 * 4 > shard.whole("bytes"):
+                raise UserError(f"{directory / INFO}: says that patches have {patch_size} x {patch_size} pixels, but {file.name} is "
+                                f"too small for that; copy it again, or make the database again")
             if not file.is_file() or file.stat().st_size != shard.whole("bytes"):
                 raise UserError(f"{file}: is missing or not as long as {INFO} says; copy it again, or make "
                                 f"the database again")
     info: Dict[str, Any] = read_json(directory / INFO)
     fields.number("class_balance", 0, 1)
-    return Database(directory, shards["train"], shards["val"], counts["train"], counts["val"], _normalisation(fields),
-                    fields.sizes("pixel_size_nm", 3), info)
+    return Database(directory, shards["train"], shards["val"], counts["train"], counts["val"],
+                    patch_size, _normalisation(fields), fields.sizes("pixel_size_nm", 3), info)
 
 
 def _normalisation(fields: Fields) -> Optional[Normalisation]:

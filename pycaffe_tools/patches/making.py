@@ -1,11 +1,11 @@
-"""Patch databases for Caffe: which 32 x 32 patches a network is trained on.
+"""Patch databases for Caffe: which patches a network is trained on.
 
     python -m pycaffe_tools.patches raw.tif membranes.tif patches/ --labels-are membrane
 
 writes a folder that holds all that training needs:
 
 =================  ========================================================================
-``train_000.h5``   shards: ``data`` float32 N x 1 x 32 x 32, normalised; ``label`` float32 N,
+``train_000.h5``   shards: ``data`` float32 N x 1 x 32 x 32 (or another size), normalised; ``label`` float32 N,
                    1 membrane and 0 not; ``pixel`` int32 N x 4, where each patch came from: number
                    of its stack, slice, row, column; rows are shuffled already
 ``train.txt``      list of the shards, as Caffe's HDF5Data layer reads it
@@ -22,6 +22,7 @@ neither with the volume nor with the patches themselves.
 from __future__ import annotations
 
 import errno
+import math
 import shutil
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -35,7 +36,7 @@ from ..base.files import PathLike, atomic_directory, refuse_existing, write_json
 from ..base.progress import Progress
 from ..base.ranges import parse_slices
 from ..nets.model import Normalisation
-from ..nets.paper import CENTRE, PATCH_SIZE
+from ..nets.paper import PATCH_SIZE, centre
 from ..volumes.paths import split_dataset
 from .belonging import common_pixel_size, other_pixel_size
 from .database import BY_STACK, FORMAT, INFO, PRODUCTS, SPLITS, Database, open_database
@@ -47,7 +48,7 @@ from .sources import NEGATIVE, POSITIVE, LabelledStack, Source
 from .window import extract_patches
 
 SHARD_PATCHES = 32_768
-"""Patches in a shard, 128 MiB: Caffe holds one whole shard in memory, and its blobs stay below 2^31 elements."""
+"""Patches of 32 x 32 in a shard, 128 MiB: Caffe holds one whole shard in memory, and its blobs stay below 2^31 elements."""
 
 
 # Making a database
@@ -61,9 +62,9 @@ class _Slice(NamedTuple):
 
 def make_database(stacks: Sequence[LabelledStack], out: PathLike, labels_are: str, membrane_value: Optional[int] = None,
                   rim: float = RIM, train: int = 20_000, val: int = 10_000, seed: int = 0,
-                  shard_patches: int = SHARD_PATCHES, axes: Optional[str] = None, force: bool = False, *,
-                  ignore_values: Sequence[int] = (), normalise: str = "all",
-                  ignore_slice_names: bool = False) -> Database:
+                  shard_patches: Optional[int] = None, axes: Optional[str] = None, force: bool = False, *,
+                  ignore_values: Sequence[int] = (), normalise: str = "all", ignore_slice_names: bool = False,
+                  patch_size: int = PATCH_SIZE) -> Database:
     """Draw balanced patches from stacks with labels and write a database.
 
     Parameters
@@ -74,12 +75,13 @@ def make_database(stacks: Sequence[LabelledStack], out: PathLike, labels_are: st
         :class:`~pycaffe_tools.patches.labels.LabelCoding`.
     train, val : patches in all, half of each class.
     seed : equal seeds and sources give equal arrays; the two splits draw independently.
-    shard_patches : at most so many patches in a shard.
+    shard_patches : at most so many patches in a shard; by default as many as 128 MiB hold, 32768 of 32 x 32.
     axes : axes of the raw files, where they are not YX or ZYX.
     force : replace ``out``, and accept labels of which more than half is membrane, and stacks that are far apart.
     normalise : ``"all"``: one mean and standard deviation, those of all training slices.  ``"stack"``: each stack by
         its own, and so is later every volume that is segmented with a model trained on these patches.
     ignore_slice_names : take slices of folders in order, whatever their names.
+    patch_size : side of a patch in pixels; a network trained on the patches is for patches of this size.
 
     Raises
     ------
@@ -88,9 +90,14 @@ def make_database(stacks: Sequence[LabelledStack], out: PathLike, labels_are: st
     for name, number in (("train", train), ("val", val)):
         if number < 2 or number % 2:
             raise UserError(f"--{name} {number}: has to be even and at least 2, since half of the patches is membrane")
-    if shard_patches < 1 or shard_patches * PATCH_SIZE ** 2 > np.iinfo(np.int32).max:
-        raise UserError(f"a shard of {shard_patches} patches: Caffe takes 1 to "
-                        f"{np.iinfo(np.int32).max // PATCH_SIZE ** 2} patches a file")
+    most = np.iinfo(np.int32).max // max(patch_size, 1) ** 2
+    if patch_size < 1 or most < 1:
+        raise UserError(f"--patch-size {patch_size}: a patch has to have 1 to {math.isqrt(np.iinfo(np.int32).max)} pixels a side")
+    if shard_patches is None:
+        shard_patches = max(SHARD_PATCHES * PATCH_SIZE ** 2 // patch_size ** 2, 1)
+    if not 1 <= shard_patches <= most:
+        raise UserError(f"a shard of {shard_patches} patches of {patch_size} x {patch_size} pixels: Caffe takes 1 to {most} "
+                        f"of them a file")
     if normalise not in ("all", "stack"):
         raise UserError(f"--normalise {normalise}: is not known; pass all or stack")
     coding = LabelCoding(labels_are, membrane_value, tuple(ignore_values), rim).checked()
@@ -107,10 +114,10 @@ def make_database(stacks: Sequence[LabelledStack], out: PathLike, labels_are: st
         normalisations = _normalisations(greys, normalise, force, doubts)
         described = [source.describe() for source in sources]
         _refuse_twice(described)
-        _check_room(out, train + val)
+        _check_room(out, train + val, patch_size)
         info: Dict[str, Any] = {
-            "format": FORMAT, "made_by": f"pycaffe_tools {__version__}", "patch_size": PATCH_SIZE,
-            "centre": [CENTRE, CENTRE], "border": "reflect", "labels_are": labels_are,
+            "format": FORMAT, "made_by": f"pycaffe_tools {__version__}", "patch_size": patch_size,
+            "centre": [centre(patch_size)] * 2, "border": "reflect", "labels_are": labels_are,
             "membrane_value": coding.recorded_value, "rim": rim if coding.outlined else None,
             "seed": seed, "shard_patches": shard_patches, "axes": axes,
             "normalisation": BY_STACK if normalise == "stack" else normalisations[0]._asdict(),
@@ -131,7 +138,7 @@ def make_database(stacks: Sequence[LabelledStack], out: PathLike, labels_are: st
             for number, name in enumerate(SPLITS):
                 rng = np.random.default_rng([seed, number])
                 info[name] = _write_split(folder, out, name, counted[name], wanted[name], normalisations, rng,
-                                          shard_patches)
+                                          shard_patches, patch_size)
             info["class_balance"] = info["val"]["positive_fraction"]
             write_json(folder / INFO, info)
     return open_database(out)
@@ -243,9 +250,9 @@ def _refuse_twice(described: Sequence[Dict[str, Any]]) -> None:
         seen[key] = source["raw"]["path"]
 
 
-def _check_room(out: Path, patches: int) -> None:
+def _check_room(out: Path, patches: int, patch_size: int) -> None:
     existing = next(folder for folder in out.parents if folder.exists())
-    needed, free = patches * (PATCH_SIZE ** 2 + 5) * 4, shutil.disk_usage(existing).free
+    needed, free = patches * (patch_size ** 2 + 5) * 4, shutil.disk_usage(existing).free
     if needed > free:
         raise _disk_full(out, f" (it needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free)")
 
@@ -255,7 +262,8 @@ def _disk_full(out: Path, detail: str = "") -> TemporaryError:
 
 
 def _write_split(folder: Path, out: Path, name: str, slices: Sequence[_Slice], wanted: int,
-                 normalisations: Sequence[Normalisation], rng: np.random.Generator, shard_patches: int) -> Dict[str, Any]:
+                 normalisations: Sequence[Normalisation], rng: np.random.Generator, shard_patches: int,
+                 patch_size: int) -> Dict[str, Any]:
     """Second pass: draw pixels and write their patches at shuffled rows."""
     half = wanted // 2
     chosen = {POSITIVE: draw(rng, [part.pixels.positive for part in slices], half),
@@ -264,7 +272,8 @@ def _write_split(folder: Path, out: Path, name: str, slices: Sequence[_Slice], w
     order = rng.permutation(wanted)
     next_row = {POSITIVE: 0, NEGATIVE: half}
     try:
-        with ShardWriter(folder, name, wanted, shard_patches) as shards, Progress(wanted, f"{name} patches") as progress:
+        with ShardWriter(folder, name, wanted, shard_patches, patch_size) as shards, \
+                Progress(wanted, f"{name} patches") as progress:
             for number, part in enumerate(slices):
                 numbers = {kind: picks[number] for kind, picks in chosen.items()}
                 if not any(picks.size for picks in numbers.values()):
@@ -275,8 +284,8 @@ def _write_split(folder: Path, out: Path, name: str, slices: Sequence[_Slice], w
                     rows = order[next_row[kind]:next_row[kind] + picks.size]
                     next_row[kind] += picks.size
                     ys, xs = positions(read.classes, kind, picks)
-                    for block in blocks(picks.size):
-                        patches = normalisation.apply(extract_patches(grey, ys[block], xs[block]))
+                    for block in blocks(picks.size, patch_size):
+                        patches = normalisation.apply(extract_patches(grey, ys[block], xs[block], patch_size))
                         places = np.stack(np.broadcast_arrays(part.stack, part.z, ys[block], xs[block]), axis=1)
                         shards.write(rows[block], patches, kind, places)
                 progress.update(sum(next_row.values()) - half)

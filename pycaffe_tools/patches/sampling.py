@@ -1,8 +1,8 @@
 """Which pixels become patches: counted class by class, and drawn without replacement, each equally likely.
 
-The classified pixel is element (16, 16) of its 32 x 32 patch, counted from 0:
-the patch of pixel (y, x) is rows y - 16 to y + 15 and columns x - 16 to
-x + 15 of the slice.  Beyond the border, pixels are mirrored as numpy's
+The classified pixel is element (16, 16) of its 32 x 32 patch, counted from 0
+(:func:`~pycaffe_tools.nets.paper.centre` of other sizes): the patch of pixel (y, x) is rows y - 16 to
+y + 15 and columns x - 16 to x + 15 of the slice.  Beyond the border, pixels are mirrored as numpy's
 ``reflect`` does.  Training and segmentation both take this from here
 (the paper leaves both open; see the table of assumptions).
 """

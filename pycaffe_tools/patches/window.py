@@ -1,13 +1,13 @@
-"""What a patch is: the 32 x 32 window around its pixel, with a mirrored border."""
+"""What a patch is: the square window around its pixel, with a mirrored border."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..nets.paper import CENTRE, PATCH_SIZE
+from ..nets.paper import PATCH_SIZE, centre
 
 
-def reflect_pad(image: np.ndarray, before: int = CENTRE, after: int = PATCH_SIZE - CENTRE - 1) -> np.ndarray:
+def reflect_pad(image: np.ndarray, before: int = centre(PATCH_SIZE), after: int = PATCH_SIZE - centre(PATCH_SIZE) - 1) -> np.ndarray:
     """A slice with its mirrored border (numpy's ``reflect``, repeated where the slice is smaller than the border).
 
     Parameters
@@ -25,8 +25,8 @@ def reflect_pad(image: np.ndarray, before: int = CENTRE, after: int = PATCH_SIZE
 def extract_patches(image: np.ndarray, ys: np.ndarray, xs: np.ndarray, size: int = PATCH_SIZE) -> np.ndarray:
     """The patches of the pixels (ys[i], xs[i]) of a slice: n x size x size, of the slice's data type.
 
-    Pixel (ys[i], xs[i]) is element (size // 2, size // 2) of patch i.
+    Pixel (ys[i], xs[i]) is element (centre(size), centre(size)) of patch i.
     """
-    padded = reflect_pad(image, size // 2, size - size // 2 - 1)
+    padded = reflect_pad(image, centre(size), size - centre(size) - 1)
     patches: np.ndarray = np.lib.stride_tricks.sliding_window_view(padded, (size, size))[ys, xs]
     return patches

@@ -51,7 +51,7 @@ def draw_steps(runs: PathLike, data: PathLike, raw: PathLike, labels: PathLike, 
     draw_panels([("input", grey), ("labelled membrane", on_grey(grey, membrane))], out / "1-volume.png", 2)
 
     database = open_database(data)
-    patches, classes = read_rows(database.train, range(400))
+    patches, classes = read_rows(database.train, range(400), database.patch_size)
     sheets = [(f"{title}: the centre pixel is classified", _contact_sheet(patches[classes == value][:48, 0]))
               for value, title in ((1, "membrane patches"), (0, "other patches"))]
     draw_panels(sheets, out / "2-patches.png", 2)
@@ -83,7 +83,7 @@ def _draw_overview(grey: np.ndarray, membrane: np.ndarray, maps: Mapping[str, Tu
 
 
 def _contact_sheet(patches: np.ndarray, columns: int = 8) -> np.ndarray:
-    """Patches (n x 32 x 32, normalised) as one grey image, with a gap between them."""
+    """Patches (n x size x size, normalised) as one grey image, with a gap between them."""
     size = patches.shape[-1]
     rows = -(-len(patches) // columns)
     sheet = np.ones((rows * (size + 2), columns * (size + 2)), np.float32)

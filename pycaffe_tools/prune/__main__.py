@@ -10,8 +10,8 @@ import click
 from ..base.command import OPTIONS, SEED, FiniteRange, run
 from ..base.fields import read_fields
 from ..base.ranges import parse_size
+from ..nets.counts import parse_counts
 from ..nets.model import Model, open_model
-from ..ordering.counts import parse_counts
 from ..ordering.ordering import CRITERIA
 from .door import prune
 from .pruned_model import PRUNING

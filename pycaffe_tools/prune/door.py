@@ -58,6 +58,7 @@ def prune(target: Union[str, Mapping[str, int], None], source: PathLike, data: P
     # Asked before the work, and again when the new folder takes its place.
     refuse_existing(out, force, PRODUCTS)
     trained, database = open_model(source), open_database(data)
+    database.check_patch_size(trained.patch_size, trained.directory)
     check_same_normalisation(trained, database)
     options = OrderingOptions(criterion, plain, workers, max_memory, cache)
     pruner = Pruner(trained, draw_sample(database, batches, batch_size, seed), options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..nets import paper
 from .catalogue import FIRST, SEGMENTED, DataSet, Definition, Fold, Scale
@@ -49,7 +49,7 @@ def same_commands(commands: Sequence[Sequence[str]]) -> List[List[str]]:
 # Measured on one core of a current processor, for estimates only.
 _N_ITERATION = 0.23
 _N_PATCH = 0.0013
-_START = 4.0
+START = 4.0
 
 # A patch of the ordering of all layers by loss, and of the same without c1 or by a score.
 _ORDER_ALL, _ORDER_REST, _ORDER_SCORE = 0.055, 0.012, 0.006
@@ -91,20 +91,25 @@ class Maker:
         command += ["--patch-size", str(patch_size)] if patch_size else []
         facts = {"definition": definition.text, "split": split}
         return Node(f"data-{name}", "data", "database", (tuple(command),), f"data-{name}/patches.json", (),
-                    _START + 2e-4 * (scale.train_patches + scale.val_patches), facts)
+                    START + 2e-4 * (scale.train_patches + scale.val_patches), facts)
 
     def darkness(self, name: str) -> Node:
         command = ("darkness", "{runs}/data-" + name, "-o", "{runs}/darkness-" + name + ".json", "--force")
         return Node(f"darkness-{name}", "data", "baseline", (command,), f"darkness-{name}.json", (f"data-{name}",),
-                    _START + 5e-5 * self.scale.train_patches, {})
+                    START + 5e-5 * self.scale.train_patches, {})
 
     def train(self, net: str, name: str, seed: int, data: Optional[str] = None, start: Optional[str] = None,
               facts: Optional[Dict[str, Any]] = None, like: Optional[str] = None,
-              iterations: Optional[int] = None, rate: Optional[float] = None, slower: float = 1.0) -> Node:
-        """Training, or from ``start`` retraining, which is as long as that of the network ``like``."""
+              iterations: Optional[int] = None, rate: Optional[float] = None, work: Optional[float] = None,
+              counts: Optional[Mapping[str, int]] = None) -> Node:
+        """Training, or from ``start`` retraining, which is as long as that of the network ``like``.
+
+        ``counts`` are those of a network of no name; ``work`` is that of an iteration, as a share of N's.
+        """
         scale, data = self.scale, data or self.patches(seed)
         iterations = iterations or (self.retraining(like or net) if start else scale.train_iterations)
-        command = ["train", net, "--data", "{runs}/data-" + data, "--out", "{runs}/" + name, "--resume", "--seed",
+        named = ["--counts", ",".join(f"{layer}={count}" for layer, count in counts.items())] if counts else [net]
+        command = ["train", *named, "--data", "{runs}/data-" + data, "--out", "{runs}/" + name, "--resume", "--seed",
                    str(seed)]
         command += ["--weights", "{runs}/" + start] if start else []
         command += ["--max-iter", str(iterations)] if iterations else []
@@ -114,11 +119,15 @@ class Maker:
         command += ["--tests", str(tests)] if tests != 5 else []
         schedule = paper.RETRAINING if start else paper.TRAINING
         length = iterations or schedule.max_iter
-        seconds = _START + slower * self.work[net] * (length * _N_ITERATION + (tests + 2) * scale.val_patches * _N_PATCH)
+        seconds = self.seconds(length, self.work[net] if work is None else work, tests)
         facts = {"network": net, "criterion": None, "seed": seed, "step": "trained", "before": start, "data": data,
                  "iterations": length, "base_lr": rate or schedule.base_lr, **(facts or {})}
         return Node(name, "retrain" if start else "train", "model", (tuple(command),), f"{name}/model.json",
                     (start,) if start else (f"data-{data}",), seconds, facts, resumes=True)
+
+    def seconds(self, iterations: int, work: float, tests: int = 2) -> float:
+        """Estimate for a training whose iterations take a share of the work of N's."""
+        return START + work * (iterations * _N_ITERATION + (tests + 2) * self.scale.val_patches * _N_PATCH)
 
     def retraining(self, net: str) -> Optional[int]:
         return dict(self.scale.retrain_longer).get(net, self.scale.retrain_iterations)
@@ -137,7 +146,7 @@ class Maker:
         name, facts = f"right-{node.name}", node.facts
         command = ("correctness", "{runs}/" + node.name, "--data", "{runs}/data-" + facts["data"], "-o",
                    "{runs}/" + name + ".json", "--force")
-        seconds = _START + self.work[facts["network"]] * self.scale.val_patches * _N_PATCH
+        seconds = START + self.work[facts["network"]] * self.scale.val_patches * _N_PATCH
         return Node(name, "segment", "correctness", (command,), f"{name}.json", (node.name,), seconds,
                     {"run": node.name, **{key: facts[key] for key in ("network", "criterion", "seed")}})
 
@@ -157,7 +166,7 @@ class Maker:
                    "{runs}/" + name + "-pruned", "--criterion", criterion, *self.sample(seed)]
         command += ["--full-order"] if full else []
         command += ["--direction", direction] if direction else []
-        seconds = _START + self.work[net] * scale.val_patches * _N_PATCH
+        seconds = START + self.work[net] * scale.val_patches * _N_PATCH
         if criterion == "loss":
             deepest = net == max(scale.nets)
             seconds += patches * (_ORDER_ALL if deepest or direction else _ORDER_REST)
@@ -191,14 +200,14 @@ class Maker:
         data = f"n{size}-s{seed}"
         return [self.database(data, self.data_set.main, size),
                 self.train("N", f"N-{data}", seed, data=data, facts={"criterion": f"n{size}"},
-                           slower=(size / paper.PATCH_SIZE) ** 2)]
+                           work=(size / paper.PATCH_SIZE) ** 2)]
 
     def draw(self, seed: int, number: int, batches: int) -> Node:
         """All layers of N ordered on another draw of mini-batches: how much of an order is chance?"""
         name = f"draw{number}-b{batches}-s{seed}"
         command = ("ordering", "{runs}/N-s" + str(seed), "--data", "{runs}/data-" + self.patches(seed), "--all-layers",
                    *self.sample(seed, number, batches), "-o", "{runs}/" + name)
-        seconds = _START + batches * self.scale.batch_size * _ORDER_ALL
+        seconds = START + batches * self.scale.batch_size * _ORDER_ALL
         return Node(name, "segment", "orderings", (command,), f"{name}/fc4.json", (f"N-s{seed}",), seconds,
                     {"network": "N", "criterion": "loss", "seed": seed, "draw": number, "batches": batches})
 
@@ -215,7 +224,7 @@ class Maker:
         name = f"figure3-s{seed}"
         command = ("ordering", "{runs}/N-s" + str(seed), "--data", "{runs}/data-" + self.patches(seed), "--all-layers",
                    *self.sample(seed), "-o", "{runs}/" + name)
-        seconds = _START + self.scale.batches * self.scale.batch_size * _ORDER_REST
+        seconds = START + self.scale.batches * self.scale.batch_size * _ORDER_REST
         return Node(name, "segment", "orderings", (command,), f"{name}/fc4.json", (f"N-s{seed}",), seconds,
                     {"network": "N", "criterion": "loss", "seed": seed}, locks=(f"orderings-loss-s{seed}",))
 
@@ -230,13 +239,13 @@ class Maker:
                  "{runs}/" + name + "/scores.json", "--force"]
         score += ["--across-slices"] if self.scale.folds else []
         score += ["--exclude", "{em}/" + data.main.exclude] if data.main.exclude else []
-        seconds = 2 * _START + self.work[run.split("-")[0]] * len(shown) * 800_000 * _PIXEL
+        seconds = 2 * START + self.work[run.split("-")[0]] * len(shown) * 800_000 * _PIXEL
         return Node(name, "segment", "segmentation", (segment, tuple(score)), f"{name}/scores.json", (run,), seconds,
                     {"run": run, "seed": seed, "slices": list(shown)}, resumes=True)
 
     def timing(self, runs: List[str]) -> Node:
         command = ("timing", *("{runs}/" + run for run in runs), "-o", "{runs}/timing.json", "--force", *self.scale.timing)
-        return Node("timing", "segment", "timing", (command,), "timing.json", tuple(runs), _START + 20 * len(runs),
+        return Node("timing", "segment", "timing", (command,), "timing.json", tuple(runs), START + 20 * len(runs),
                     {}, alone=True)
 
 

@@ -20,6 +20,7 @@ Names of nodes are names of folders in the store:
 ``N-n40-s1``             N on patches of 40 x 40
 ``N-s1-i1000``           N trained for 1,000 iterations: a point of the learning curve
 ``right-N-s1``           which validation patches N-s1 classifies right
+``front-...``            see :mod:`.front`
 ``draw2-b20-s1``         the layers of N-s1 ordered on a second draw, of 20 mini-batches
 ``data-main-s1``         patches of seed 1, where each seed holds out slices of its own
 =======================  ===========================================================================
@@ -30,6 +31,7 @@ from __future__ import annotations
 from typing import List
 
 from .catalogue import DATA_SETS, FIRST, SCORES, Scale, scale_of
+from .front import front
 from .nodes import Maker, Node
 
 
@@ -52,7 +54,8 @@ def plan(data_set: str, scale: str) -> List[Node]:
         found += [maker.database(name, described.main), maker.darkness(name)]
     found += [maker.train("N", f"N-s{seed}", seed) for seed in numbers.seeds]
     found += _with_folds(maker, numbers) if numbers.folds else _on_one_split(maker, numbers)
-    return found + [maker.right(node) for node in found if _is_compared(node)]
+    found += [maker.right(node) for node in found if _is_compared(node)]
+    return found + front(maker, numbers.front, numbers.front_seeds)
 
 
 def _on_one_split(maker: Maker, scale: Scale) -> List[Node]:

@@ -9,13 +9,14 @@ from typing import Any, Optional, Tuple
 
 import click
 
-from ..base.command import OPTIONS, FiniteRange, run
+from ..base.command import OPTIONS, run
 from ..base.errors import UserError
 from ..base.ranges import parse_part, parse_size, parse_tile
 from .jobs.plan import plan_jobs, read_plan
 from .jobs.resubmitting import resubmit as resubmit_jobs
 from .jobs.scripts import SUBMIT, write_jobs
 from .jobs.status import describe, exit_code as status_code, status_of
+from .options import computing_options
 from .outputs import merge
 from .request import Request
 from .segmentation import Segmentation, Summary
@@ -43,21 +44,10 @@ def segment(request: Request) -> Summary:
 @click.option("--part", metavar="K/N", help="Only part K of N of these slices, such as 3/16; every N gives the same parts.")
 @click.option("--crop", metavar="Y0:Y1,X0:X1", help="Part of each slice to segment; patches reach beyond it.")
 @click.option("--axes", metavar="LETTERS", help="Axes of the input where it does not say, such as CZYX.")
-@click.option("--threshold", type=FiniteRange(0, 1),
-              help="Probability from which a pixel is membrane. [default: the model's]")
 @click.option("--mask-out", metavar="FILE", help="Also write the mask, 0 and 255.")
 @click.option("--overlay-out", metavar="DIR",
               help="Also write pictures: the mask's outline on the grey image, a PNG a slice.")
-@click.option("--mode", type=click.Choice(["dense", "patch"]), default="dense",
-              help="The exact dense evaluation, or patch by patch as in the paper (slow, the reference).")
-@click.option("--engine", type=click.Choice(["auto", "native", "onnxruntime", "caffe"]), default="auto",
-              help="What runs the dense net; auto is the first of the others that is there.")
-@click.option("--tile", metavar="HxW", help="Size of a tile in pixels. [default: chosen by --max-memory]")
-@click.option("--max-memory", metavar="SIZE", help="Memory for all processes together, such as 800M or 2G. "
-              "[default: 1G for each process, at most half of what is free]")
-@click.option("--workers", type=click.IntRange(1), help="Worker processes, one thread each. [default: the cores]")
-@click.option("--dtype", type=click.Choice(["float32", "uint8"]), default="float32",
-              help="Of the probabilities; uint8 holds them times 255, rounded.")
+@computing_options
 @click.option("--incomplete", is_flag=True, help="Write the outputs although slices failed; these hold zeros.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with the predicted memory, and stop.")
 @click.option("--merge", "merging", is_flag=True, help="Join parts: every INPUT is an output of --part or --slices.")

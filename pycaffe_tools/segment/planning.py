@@ -14,6 +14,7 @@ from .. import engines
 from ..base.errors import UserError
 from ..base.machine import Limit, cores, free_memory, job_memory
 from ..base.ranges import Pair, size_text
+from ..engines.engine import patch_size
 from ..nets.netgraph import NetGraph
 from .request import Request
 from .slices.slice_queue import slices_in_memory
@@ -155,7 +156,8 @@ def _predict(engine: str, graph: NetGraph, job: Job, size: Pair, count: int, lim
     # Grey values, results, an overlay's float32 and colours; and, for one slice at a time, what reading it takes.
     one = read * job.itemsize + kept * (job.result_bytes + (4 + 4 + 3 + 3 if job.overlay else 0))
     reading = read * (job.itemsize + 1)
-    messages = 3 * (size[0] + 32) * (size[1] + 32) * (job.itemsize + 4)
+    side = patch_size(graph)
+    messages = 3 * (size[0] + side) * (size[1] + side) * (job.itemsize + 4)
     # What is still to be loaded (matplotlib for overlays), and a step so coarse that equal jobs get equal plans.
     own = job.own_bytes + (80_000_000 if job.overlay else 16_000_000)
     own = -(-own // _OWN_STEP) * _OWN_STEP + min(slices_in_memory(count, tiles), max(job.slices, 1)) * one + reading + count * messages
@@ -168,7 +170,8 @@ def _worker_bytes(engine: str, graph: NetGraph, size: Pair) -> int:
     if engine not in engines.RUN_BY_THREADS:
         return alone
     more = engines.predicted_bytes(engine, graph, size, threads=2) - alone
-    return more + 4 * 4 * (size[0] + 64) * (size[1] + 64)
+    side = patch_size(graph)
+    return more + 4 * 4 * (size[0] + 2 * side) * (size[1] + 2 * side)
 
 
 def _area(shape: Tuple[int, int]) -> int:

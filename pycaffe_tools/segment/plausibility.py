@@ -7,7 +7,7 @@ from typing import List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from ..base.errors import UserError
-from ..nets.model import Model
+from ..nets.model import Model, Normalisation
 from ..volumes.volume import Volume
 
 SAMPLED_SLICES = 3
@@ -32,18 +32,61 @@ def sample_grey_values(volume: Volume, slices: Sequence[int]) -> Optional[GreyVa
     """Grey values of a few slices evenly spread over ``slices``; None if none of them can be read."""
     count = min(SAMPLED_SLICES, len(slices))
     chosen = [slices[(2 * number + 1) * len(slices) // (2 * count)] for number in range(count)]
-    step = 1 + int((volume.shape[1] * volume.shape[2] / SAMPLED_PIXELS) ** 0.5)
+    step = _step(volume.shape[1:])
     samples = []
     for z in chosen:
         try:
-            samples.append(volume.read(z)[::step, ::step].astype(np.float32).reshape(-1))
+            samples.append(_sample(volume.read(z), step))
         except UserError:
             continue            # it will be a failed slice; here it only does not count
-    if not samples:
-        return None
-    values = np.concatenate(samples)
+    return _summary(np.concatenate(samples)) if samples else None
+
+
+def grey_values_of(image: np.ndarray) -> Optional[GreyValues]:
+    """Grey values of one slice (rows x columns), from pixels on a regular grid; None if none of them is finite."""
+    return _summary(_sample(image, _step(image.shape)))
+
+
+def _step(shape: Sequence[int]) -> int:
+    return 1 + int((shape[0] * shape[1] / SAMPLED_PIXELS) ** 0.5)
+
+
+def _sample(image: np.ndarray, step: int) -> np.ndarray:
+    return np.asarray(image[::step, ::step].astype(np.float32).reshape(-1))
+
+
+def _summary(values: np.ndarray) -> Optional[GreyValues]:
     values = values[np.isfinite(values)]
     return GreyValues(float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))) if len(values) else None
+
+
+class Drift(NamedTuple):
+    """A word on each way in which grey values are far from a model's training data; None where they are not."""
+
+    brightness: Optional[str]
+    """``darker`` or ``brighter``: the means differ by more than the training data's standard deviation."""
+    contrast: Optional[str]
+    """``less contrast`` or ``more contrast``: the standard deviations differ by more than ``STD_RATIO``."""
+
+    @property
+    def words(self) -> str:
+        """Both in words; empty where the grey values are usual."""
+        return " and ".join(word for word in self if word)
+
+
+def drift_of(grey: GreyValues, usual: Normalisation) -> Drift:
+    """Compare grey values with those that a model was trained on.
+
+    >>> drift_of(GreyValues(90.0, 12.0), Normalisation(128.0, 30.0)).words
+    'darker and less contrast'
+    >>> drift_of(GreyValues(130.0, 31.0), Normalisation(128.0, 30.0)).words
+    ''
+    """
+    mean, std = usual
+    brightness = ("darker" if grey.mean < mean else "brighter") if abs(grey.mean - mean) > std else None
+    contrast = ("less contrast" if grey.std * STD_RATIO < std else
+                "more contrast" if grey.std > std * STD_RATIO else None)
+    return Drift(brightness, contrast)
 
 
 def warnings_of(volume: Volume, grey: Optional[GreyValues], model: Model) -> List[str]:
@@ -62,10 +105,11 @@ def warnings_of(volume: Volume, grey: Optional[GreyValues], model: Model) -> Lis
                          f"{there:g} nm; resample the volume, or train on data like it")
     if grey is not None and not model.normalised_by_stack:
         mean, std = model.normalisation
-        if abs(grey.mean - mean) > std:
+        drift = drift_of(grey, model.normalisation)
+        if drift.brightness:
             found.append(f"{volume.path}: its mean grey value is {grey.mean:.1f}, the model's training data had "
                          f"{mean:.1f} (standard deviation {std:.1f}); bring the grey values in line")
-        if grey.std * STD_RATIO < std or grey.std > std * STD_RATIO:
+        if drift.contrast:
             found.append(f"{volume.path}: the standard deviation of its grey values is {grey.std:.1f}, the model's "
                          f"training data had {std:.1f}; bring the contrast in line")
     return found

@@ -19,29 +19,26 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from ..base.errors import FULL, TemporaryError, UserError
-from ..base.machine import Limit, peak_so_far
+from ..base.errors import FULL, TemporaryError
+from ..base.machine import Limit
 from ..base.progress import Progress
 from ..base.ranges import parse_region, parse_slices, size_text, slice_ranges
 from ..engines import RUN_BY_THREADS
-from ..engines.engine import halo
-from ..engines.process import Settings
 from ..nets.model import open_model
 from ..volumes.creating import create_volume
 from ..volumes.opening import open_volume
-from ..volumes.overlay import write_overlay
+from ..volumes.overlay import contrast_of, write_overlay
 from ..volumes.provenance import MASK, PROBABILITY, write_provenance
 from ..volumes.volume import Volume
 from .earlier import compare, earlier_run
 from .normalising import normalisation_of
 from .outputs import assemble, parts_path
-from .planning import Job, SegmentationPlan, limits_here, make_plan
+from .planning import limits_here
 from .plausibility import sample_grey_values, warnings_of
 from .request import Request, check_outputs, engine_of, manifest_of
-from .slices.pool import run_workers
-from .slices.slice_queue import SliceQueue, slices_in_memory
-from .slices.slice_store import DamagedSlice, SliceResult, SliceStore, pixel_hash
-from .slices.tiles import PaddedSlice, grid
+from .slices.computing import Computing, Slices
+from .slices.slice_queue import SliceQueue
+from .slices.slice_store import DamagedSlice, SliceStore
 
 
 class Summary(NamedTuple):
@@ -76,12 +73,10 @@ class Segmentation:
     def __init__(self, request: Request, limits: Optional[Tuple[Limit, Limit]] = None):
         self.request = request
         self.model = open_model(request.model)
-        self.graph = self.model.net()
         self.volume: Volume = open_volume(request.input, axes=request.axes)
         asked = parse_slices(request.slices, self.volume.shape[0])
         self.slices = request.part.of(asked) if request.part else asked
         self.region = parse_region(request.crop, self.volume.shape[1:])
-        self.threshold = self.model.threshold if request.threshold is None else request.threshold
         self.store = SliceStore(parts_path(request.out))
         engine = engine_of(request)
         check_outputs(request)
@@ -89,12 +84,10 @@ class Segmentation:
         grey = sample_grey_values(self.volume, self.slices)
         self.warnings = warnings_of(self.volume, grey, self.model)
         self.normalisation = normalisation_of(self.model, self.volume)
-        self._cores, self._memory = limits or limits_here(request)
-        job = Job(self.volume.shape[1:], self.region.shape, len(self.slices), self.volume.dtype.itemsize,
-                  4 + (request.dtype == "uint8") + 2 * bool(request.mask_out or request.overlay_out),
-                  request.overlay_out is not None, peak_so_far())
-        tile = request.tile or (earlier.tile if earlier else None)
-        self.plan: SegmentationPlan = make_plan(engine, self.graph, job, self._cores.amount, self._memory.amount, tile)
+        self._cores, self._memory = limits = limits or limits_here(request)
+        slices = Slices(self.volume.shape[1:], self.volume.dtype, self.region, len(self.slices))
+        self.computing = Computing(self.model, self.normalisation, request, engine, slices, earlier.tile if earlier else None, limits)
+        self.plan, self.threshold = self.computing.plan, self.computing.threshold
         self.manifest = manifest_of(request, self.volume, self.model, self.normalisation, self.slices, self.region, engine,
                                     self.plan.tile, self.threshold)
         self._stopping = False
@@ -210,43 +203,27 @@ class Segmentation:
         return [path for path, _, _ in self._outputs()]
 
     def _finish_slice(self, z: int, grey: np.ndarray, probability: np.ndarray) -> None:
-        if not np.isfinite(probability).all():
-            raise UserError(f"{self.model.directory}: gives probabilities that are not numbers in slice {z}; its weights or "
-                            f"its normalisation are damaged, or the grey values are far from those it was trained on")
-        mask = None
-        if self.request.mask_out or self.request.overlay_out:
-            member = probability >= np.float32(self.threshold)
-            mask = member.astype(np.uint8) * 255
-            if self.request.overlay_out:
-                top, bottom, left, right = self.region
-                darkest, brightest = np.percentile(grey[::4, ::4], (0.5, 99.5))
-                write_overlay(Path(self.request.overlay_out) / f"slice_{z:06d}.png",
-                              grey[top:bottom, left:right], member, (float(darkest), float(brightest)))
-        if self.request.dtype == "uint8":
-            probability = np.rint(probability * np.float32(255)).astype(np.uint8)
-        self.store.save(z, SliceResult(probability, mask if self.request.mask_out else None, pixel_hash(grey)))
+        result = self.computing.result(f"slice {z}", grey, probability)
+        if self.request.overlay_out and result.mask is not None:
+            top, bottom, left, right = self.region
+            write_overlay(Path(self.request.overlay_out) / f"slice_{z:06d}.png", grey[top:bottom, left:right],
+                          result.mask > 0, contrast_of(grey))
+        self.store.save(z, result if self.request.mask_out else result._replace(mask=None))
 
     def _compute(self, todo: List[int]) -> Tuple[List[int], Dict[int, str]]:
         completed: List[int] = []
         failed: Dict[int, str] = {}
-        plan = self.plan
-        around = halo(self.graph)
 
         def finish(z: int, grey: np.ndarray, probability: np.ndarray) -> None:
             self._finish_slice(z, grey, probability)
             completed.append(z)
 
-        tiles = grid(self.region.shape, plan.tile)
-        queue = SliceQueue(todo, self.volume.read, lambda grey: PaddedSlice(grey, self.region, around), tiles,
-                           self.region.shape, finish, failed.__setitem__, slices_in_memory(plan.workers, len(tiles)))
+        queue = self.computing.queue(todo, self.volume.read, finish, failed.__setitem__)
         self._queue = queue
         if self._stopping:
             queue.begin_no_more()
-        mean, std = self.normalisation
-        settings = Settings(plan.engine, str(self.model.deploy), str(self.model.weights), mean, std, plan.tile)
-        already = len(tiles) * len(self.skipped)
-        with Progress(len(tiles) * len(self.slices), "segmenting", already) as progress:
-            run_workers(queue, settings, min(plan.workers, len(tiles) * len(todo)),
-                        lambda done: progress.update(already + done, f"{len(completed) + len(self.skipped)} of "
-                                                                     f"{len(self.slices)} slices"))
+        already = self.plan.tiles * len(self.skipped)
+        with Progress(self.plan.tiles * len(self.slices), "segmenting", already) as progress:
+            self.computing.run(queue, len(todo), lambda done: progress.update(
+                already + done, f"{len(completed) + len(self.skipped)} of {len(self.slices)} slices"))
         return sorted(completed), dict(sorted(failed.items()))

@@ -13,7 +13,13 @@ from .validation import is_correct, probabilities_of
 
 
 def correctness(model: Model, database: Database) -> np.ndarray:
-    """Whether each validation patch is classified right: bool, in the order of the database."""
+    """Whether each validation patch is classified right: bool, in the order of the database.
+
+    Raises
+    ------
+    UserError : the database's patches are of another size than the model's.
+    """
+    database.check_patch_size(model.patch_size, model.directory)
     return is_correct(*probabilities_of(model.net(), model.load_weights(), database.val, database.val_count))
 
 

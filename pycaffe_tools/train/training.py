@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
 import click
 import numpy as np
@@ -21,14 +21,14 @@ from ..base.files import PathLike, read_json, refuse_existing, sha256, write_jso
 from ..base.progress import Progress
 from ..nets import model, paper
 from ..nets.files.caffemodel import read_weights
-from ..nets.files.schema import parse_prototxt, read_prototxt, to_text
-from ..nets.netgraph import NetGraph, read_net, write_net
+from ..nets.files.schema import parse_prototxt, to_text
+from ..nets.netgraph import read_net, write_net
 from ..nets.running.process import latest_snapshot, run_caffe_train
-from ..nets.running.runtime import check_weights
 from ..patches.database import Database, lists, open_database
 from ..patches.shards import check_shards
 from . import log as training_log
 from .calibration import fit_calibration
+from .network import Network, check_initial_weights, check_shapes, network_of
 from .validation import probabilities_of, scores_of, versions
 
 SNAPSHOT_PREFIX = "snapshot"
@@ -40,45 +40,18 @@ PRODUCTS = ("training", "orderings", "train.csv", "train.png", "train_val.protot
 LARGEST_TEST_BATCH = 250
 
 
-class Network(NamedTuple):
-    """What is trained: its name, features, and prototxts for patches and for training."""
-
-    name: str
-    counts: Dict[str, int]
-    deploy: str
-    train_val: Any
-
-
-def network_of(name_or_directory: str) -> Network:
-    """A network of Table 1 by name, or a pruned one by the folder that holds its prototxts.
-
-    Raises
-    ------
-    UserError : neither.
-    """
-    if name_or_directory in paper.TABLE_1:
-        counts = paper.counts_of(name_or_directory)
-        return Network(name_or_directory, counts, paper.deploy_prototxt(counts, name_or_directory),
-                       parse_prototxt(paper.train_val_prototxt(counts, name_or_directory)))
-    directory = Path(name_or_directory)
-    if not (directory / "train_val.prototxt").is_file():
-        raise UserError(f"{name_or_directory}: is neither a network of Table 1 ({', '.join(paper.NAMES)}) nor a "
-                        f"folder with a train_val.prototxt; give one of them")
-    opened = model.open_model(directory)
-    return Network(opened.name, opened.counts, opened.deploy.read_text(encoding="utf-8"),
-                   read_prototxt(directory / "train_val.prototxt"))
-
-
-def train(network: str, data: PathLike, out: PathLike, *, max_iter: Optional[int] = None,
-          base_lr: Optional[float] = None, weights: Optional[PathLike] = None, resume: bool = False,
-          gpu: Optional[int] = None, seed: int = 1, tests: int = 5, force: bool = False) -> model.Model:
+def train(network: Union[str, Mapping[str, int]], data: PathLike, out: PathLike, *, name: Optional[str] = None,
+          max_iter: Optional[int] = None, base_lr: Optional[float] = None, weights: Optional[PathLike] = None,
+          resume: bool = False, gpu: Optional[int] = None, seed: int = 1, tests: int = 5, force: bool = False) -> model.Model:
     """Train ``network`` on a patch database with ``caffe train``.
 
     Parameters
     ----------
-    network : name of Table 1, or a folder with a pruned network.
-    data : patch database.
+    network : name of Table 1, a folder with a pruned network, or the features of each layer such as
+        ``{"c1": 20, "c2": 20, "c3": 12, "fc4": 16}``.
+    data : patch database; the network's input has the size of its patches.
     out : model directory to make.
+    name : what a network of own features is called; ``custom-20-20-12-16`` if it is not given.
     max_iter, base_lr : instead of the committed solver's (:mod:`pycaffe_tools.networks`).
     weights : caffemodel or model directory to start from; the retraining solver is used then.
     resume : go on where an interrupted training of the same options stopped.
@@ -93,12 +66,12 @@ def train(network: str, data: PathLike, out: PathLike, *, max_iter: Optional[int
     """
     out, database = Path(out), open_database(data)
     work = out / "training"
-    plan = _plan(network_of(network), database, max_iter, base_lr, weights, seed, tests)
+    plan = _plan(network_of(network, database, name), database, max_iter, base_lr, weights, seed, tests)
     if _finished_before(out, plan, resume, force):
         return model.open_model(out)
-    work.mkdir(parents=True, exist_ok=True)
     # Caffe itself dies of a damaged shard, without a word.
-    check_shards([*database.train, *database.val])
+    check_shards([*database.train, *database.val], database.patch_size)
+    work.mkdir(parents=True, exist_ok=True)
     _prepare(work, plan, database)
     _run(out, plan, gpu)
     return _finish(out, plan, database)
@@ -117,9 +90,10 @@ class TrainingPlan(NamedTuple):
 def _plan(network: Network, database: Database, max_iter: Optional[int], base_lr: Optional[float],
           weights: Optional[PathLike], seed: int, tests: int) -> TrainingPlan:
     kind, schedule = ("retrain", paper.RETRAINING) if weights else ("train", paper.TRAINING)
-    start = _initial_weights(network, weights)
-    solver = parse_prototxt(paper.solver_prototxt(network.name, schedule, kind, seed), message="SolverParameter")
     test_batch, test_iter = _test_batches(database.val_count)
+    check_shapes(network, max(paper.TRAIN_BATCH, test_batch), database)
+    start = _initial_weights(network, weights, database)
+    solver = parse_prototxt(paper.solver_prototxt(network.name, schedule, kind, seed), message="SolverParameter")
     solver.net, solver.snapshot_prefix = "train_val.prototxt", SNAPSHOT_PREFIX
     solver.test_iter[:] = [test_iter]
     if max_iter is not None:
@@ -137,13 +111,16 @@ def _plan(network: Network, database: Database, max_iter: Optional[int], base_lr
     return TrainingPlan(network, solver, train_val, start, options)
 
 
-def _initial_weights(network: Network, weights: Optional[PathLike]) -> Optional[Path]:
+def _initial_weights(network: Network, weights: Optional[PathLike], database: Database) -> Optional[Path]:
     if weights is None:
         return None
     path = Path(weights)
-    if path.is_dir():
-        path = model.open_model(path).weights
-    check_weights(NetGraph(parse_prototxt(network.deploy)), read_weights(path), str(path))
+    # A caffemodel that lies in its model directory is known as well as the directory.
+    if path.is_dir() or (path.name == model.WEIGHTS and (path.parent / model.INFO).is_file()):
+        opened = model.open_model(path if path.is_dir() else path.parent)
+        database.check_patch_size(opened.patch_size, weights)
+        path = opened.weights
+    check_initial_weights(network, read_weights(path), path, database)
     return path.resolve()
 
 
@@ -275,7 +252,7 @@ def _finish(out: Path, plan: TrainingPlan, database: Database) -> model.Model:
     found = probabilities_of(net, read_weights(out / model.WEIGHTS), database.val, database.val_count)
     scores = scores_of(*found, database)
     return model.finish_model(
-        out, name=plan.network.name, normalisation=database.model_normalisation(), patch_size=paper.PATCH_SIZE,
+        out, name=plan.network.name, normalisation=database.model_normalisation(), patch_size=database.patch_size,
         pixel_size_nm=database.pixel_size_nm, counts=plan.network.counts, threshold=scores.threshold,
         validation=scores.as_dict(), calibration=fit_calibration(*found, database.info["class_balance"]).as_json(),
         provenance={**plan.options, "source": "Roels et al., ISBI 2017, arXiv:1810.09735", "versions": versions()})

@@ -41,12 +41,12 @@ def probabilities_of(net: NetGraph, weights: Mapping[str, Sequence[np.ndarray]],
                      count: int) -> Tuple[np.ndarray, np.ndarray]:
     """Membrane probabilities (float32) and labels (0 or 1) of the ``count`` patches in some shards, in order."""
     runner = load_net(net.with_batch(BATCH), weights)
-    output = net.outputs[0].blob
+    output, size = net.outputs[0].blob, runner.blobs[runner.inputs[0]].shape[-1]
     probabilities: List[np.ndarray] = []
     labels: List[np.ndarray] = []
     with Progress(count, "validating") as progress:
         for start in range(0, count, READ_AT_ONCE):
-            data, label = read_rows(shards, range(start, min(start + READ_AT_ONCE, count)))
+            data, label = read_rows(shards, range(start, min(start + READ_AT_ONCE, count)), size)
             probabilities.append(forward_patches(runner, data, output)[:, 1])
             labels.append(label)
             progress.update(start + len(label))

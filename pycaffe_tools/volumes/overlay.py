@@ -26,6 +26,12 @@ def as_bytes(grey: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.asarray(np.clip(scaled, 0, 255), np.uint8)
 
 
+def contrast_of(grey: np.ndarray) -> Tuple[float, float]:
+    """Grey values to be shown as black and as white: all but the darkest and the brightest two-hundredth."""
+    darkest, brightest = np.percentile(grey[::4, ::4], (0.5, 99.5))
+    return float(darkest), float(brightest)
+
+
 def overlay(grey: np.ndarray, mask: np.ndarray, contrast: Tuple[float, float]) -> np.ndarray:
     """A coloured picture.
 
@@ -42,6 +48,18 @@ def overlay(grey: np.ndarray, mask: np.ndarray, contrast: Tuple[float, float]) -
     picture = np.repeat(as_bytes(grey, *contrast)[:, :, None], 3, axis=2)
     picture[outline(mask)] = MEMBRANE_COLOUR
     return picture
+
+
+def reduced(grey: np.ndarray, mask: np.ndarray, side: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Grey values (float32) and mask of an image made at most ``side`` pixels high and wide, for a small picture.
+
+    A pixel is the mean of a square of pixels, and in the mask if half of them are.
+    """
+    step = max(1, -(-max(grey.shape) // side))
+    rows, columns = (max(1, size // step) for size in grey.shape)
+    means = [image[:rows * step, :columns * step].reshape(rows, min(step, grey.shape[0]), columns, min(step, grey.shape[1]))
+             .mean(axis=(1, 3), dtype=np.float32) for image in (grey, mask)]
+    return means[0], means[1] >= 0.5
 
 
 def write_overlay(path: Path, grey: np.ndarray, mask: np.ndarray, contrast: Tuple[float, float]) -> None:

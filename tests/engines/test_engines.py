@@ -64,6 +64,19 @@ def test_the_full_paper_nets_agree_with_caffe_patch_by_patch(engine, name):
     assert_contract(engines.create(engine, graph, weights, (8, 11)).predict(grey), expected)
 
 
+@pytest.mark.caffe
+@pytest.mark.parametrize("engine", DENSE)
+@pytest.mark.parametrize("patch_size, p3", [(30, 1), (33, 1), (40, 2), (45, 2), (48, 3)])
+def test_for_other_patch_sizes_they_agree_with_caffe_patch_by_patch(engine, patch_size, p3):
+    graph = paper_net("N", 6, patch_size)
+    assert graph.output_shape(graph.layer("p3"))[2:] == (p3, p3)
+    weights, grey = lively_weights(graph), grey_for(graph, 9, 13)
+    expected = engines.create("patch", graph, weights, (9, 13)).predict(grey)
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(expected, reference(graph, weights, grey[None])[paper.MEMBRANE], atol=TOLERANCE)
+    assert_contract(engines.create(engine, graph, weights, (9, 13)).predict(grey), expected)
+
+
 @pytest.mark.parametrize("engine", DENSE)
 def test_tile_size_does_not_matter(engine):
     graph = paper_net("N7")
@@ -105,6 +118,8 @@ def test_a_smaller_tile_is_not_touched_by_what_a_larger_one_left_behind(engine):
 
 def test_the_centre_of_an_even_patch_is_at_half_its_size():
     assert engine_module.halo(paper_net("N7")) == (16, 15)
+    assert engine_module.halo(paper_net("N7", patch_size=40)) == (20, 19)
+    assert engine_module.halo(paper_net("N7", patch_size=33)) == (16, 16)
     assert engine_module.halo(graph_of(LENET_LIKE)) == (14, 13)
 
 

@@ -15,7 +15,7 @@ from pycaffe_tools.ordering.ordering import prunable_layers
 
 from ..oracle_nets import LENET, graph, pruning_problem
 
-NETS = ["small", "lenet", "varied", "wide"]
+NETS = ["small", "small_48", "lenet", "varied", "wide"]
 
 
 def fast(known, **options):

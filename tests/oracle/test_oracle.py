@@ -23,7 +23,7 @@ from pycaffe_tools.ordering.ordering import prunable_layers
 
 from ..oracle_nets import LENET, PATCHES, graph, pruning_problem, trained_weights
 
-LAYERS = [(name, layer) for name in ("small", "lenet", "varied", "wide") for layer in prunable_layers(graph(name))]
+LAYERS = [(name, layer) for name in ("small", "small_40", "small_48", "lenet", "varied", "wide") for layer in prunable_layers(graph(name))]
 
 
 def fast(known, **options):

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +26,7 @@ from pycaffe_tools.ordering.criteria import scores
 from pycaffe_tools.ordering.log import Log, Step
 from pycaffe_tools.ordering.ordering import OrderingOptions, order_layer, prunable_layers, read_ordering
 from pycaffe_tools.ordering.sample import Sample, draw_sample
+from pycaffe_tools.patches.database import Database
 
 from ..conftest import ROOT
 from ..oracle_nets import SMALL_COUNTS, graph, pruning_problem, trained_weights
@@ -270,7 +270,7 @@ def database(folder, known):
         shards.append(str(folder / f"train_{number}.h5"))
         with h5py.File(shards[-1], "w") as file:
             file["data"], file["label"] = known.data[part], known.labels[part].astype(np.float32)
-    return SimpleNamespace(directory=folder, train=shards, train_count=len(known.labels))
+    return Database(folder, shards, [], len(known.labels), 0, 32, None, [None] * 3, {})
 
 
 def test_rows_name_the_patches_across_shards(tmp_path):

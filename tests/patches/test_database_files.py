@@ -55,6 +55,34 @@ def test_shards_hold_what_caffe_expects(tmp_path, pair):
     assert listed == [str(shard) for shard in database.train] and all(os.path.isabs(path) for path in listed)
 
 
+@pytest.mark.parametrize("size, centre", [(40, 20), (48, 24), (33, 16), (1, 0)])
+def test_patches_may_have_another_size_around_the_same_pixels(tmp_path, pair, size, centre):
+    usual, other = make(pair, tmp_path / "usual"), make(pair, tmp_path / "other", patch_size=size)
+    assert (other.patch_size, other.info["patch_size"], other.info["centre"]) == (size, size, [centre, centre])
+    assert (usual.patch_size, usual.info["centre"]) == (32, [16, 16])
+    data, label = read_rows(other.train, range(600), size)
+    assert data.shape == (600, 1, size, size)
+    around, same_label = read_rows(usual.train, range(600))
+    np.testing.assert_array_equal(label, same_label)
+    np.testing.assert_array_equal(read_pixels(other.train, size), read_pixels(usual.train))
+    before, after = min(centre, 16), min(size - centre, 16)         # what both sizes hold around the pixel
+    np.testing.assert_array_equal(data[:, 0, centre - before:centre + after, centre - before:centre + after],
+                                  around[:, 0, 16 - before:16 + after, 16 - before:16 + after])
+    with pytest.raises(UserError, match=r"train_000.h5: is not a shard of patches, .* 1 x 32 x 32"):
+        read_rows(other.train, [0])
+
+
+def test_a_shard_of_larger_patches_takes_no_more_memory(tmp_path, pair):
+    assert make(pair, tmp_path / "32").info["shard_patches"] == 32_768
+    assert make(pair, tmp_path / "64", patch_size=64).info["shard_patches"] == 32_768 // 4
+    for size, said in ((0, "--patch-size 0: .* 1 to 46340 pixels"), (50_000, "--patch-size 50000")):
+        with pytest.raises(UserError, match=said):
+            make(pair, tmp_path / "none", patch_size=size)
+    with pytest.raises(UserError, match="a shard of 1400000 patches of 40 x 40 pixels: Caffe takes 1 to 1342177 of them"):
+        make(pair, tmp_path / "none", patch_size=40, shard_patches=1_400_000)
+    assert not (tmp_path / "none").exists()
+
+
 def test_read_rows_in_any_order_with_repeats(tmp_path, pair):
     database = make(pair, tmp_path / "db", train=3000, shard_patches=1100)
     whole = [h5py.File(shard, "r") for shard in database.train]
@@ -191,7 +219,10 @@ def test_a_damaged_shard_is_named_by_whoever_reads_it(tmp_path, pair, damage, sa
     (lambda info: info["normalisation"].pop("mean"), "normalisation.mean"), (lambda info: info.pop("val"), "lacks the field val"),
     (lambda info: info["val"].update(shards=3), "val.shards"), (lambda info: info["val"]["shards"][0].update(file=1), "file"),
     (lambda info: info["train"].update(patches=5), "another number"), (lambda info: info.update(pixel_size_nm="abc"), "pixel_size_nm"),
-    (lambda info: info.update(class_balance=2), "class_balance"), (lambda info: info["normalisation"].update(std=0), "std")])
+    (lambda info: info.update(class_balance=2), "class_balance"),
+    (lambda info: info.pop("patch_size"), "lacks the field patch_size"), (lambda info: info.update(patch_size="32"), "patch_size"),
+    (lambda info: info.update(patch_size=10 ** 6), "1000000 x 1000000 pixels, but train_000.h5 is too small"),
+    (lambda info: info["normalisation"].update(std=0), "std")])
 def test_a_patches_json_that_cannot_be_is_named_with_its_field(tmp_path, pair, change, said):
     database = make(pair, tmp_path / "db")
     info = json.loads((database.directory / "patches.json").read_text())

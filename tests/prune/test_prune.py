@@ -16,11 +16,11 @@ pytestmark = pytest.mark.caffe
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.files import sha256
 from pycaffe_tools.nets import paper
+from pycaffe_tools.nets.counts import parse_counts
 from pycaffe_tools.nets.files.caffemodel import read_weights, write_weights
 from pycaffe_tools.nets.model import finish_model, open_model
 from pycaffe_tools.nets.netgraph import read_net
 from pycaffe_tools.nets.running.runtime import forward_patches, load_net, random_weights
-from pycaffe_tools.ordering.counts import parse_counts
 from pycaffe_tools.ordering.log import Step
 from pycaffe_tools.ordering.ordering import Ordering, OrderingOptions
 from pycaffe_tools.ordering.sample import draw_sample

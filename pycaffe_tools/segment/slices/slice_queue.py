@@ -8,6 +8,7 @@ slices are in memory at a time, however many there are.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -52,13 +53,15 @@ class SliceQueue:
         its last tile.
     fail : called with slice number and sentence.
     capacity : slices in memory at a time.
+    more : whether further slices will come by :meth:`add`, until :meth:`close` says that there are no more.
     """
 
     def __init__(self, slices: Sequence[int], read: Callable[[int], np.ndarray],
                  pad: Callable[[np.ndarray], PaddedSlice], tiles: List[Region], shape: Sequence[int],
                  finish: Callable[[int, np.ndarray, np.ndarray], None], fail: Callable[[int, str], None],
-                 capacity: int):
-        self._waiting = list(reversed(slices))
+                 capacity: int, more: bool = False):
+        self._waiting = deque(slices)
+        self._more = more
         self._read, self._pad, self._finish, self._fail = read, pad, finish, fail
         self._tiles, self._shape, self._capacity = tiles, tuple(shape), capacity
         self._open: Dict[int, _OpenSlice] = {}
@@ -74,13 +77,25 @@ class SliceQueue:
             while self._error is None:
                 if self._current is not None:
                     return self._cut(self._current)
-                if self._ending or not self._waiting:
+                if self._ending or not self._waiting and not self._more:
                     return None
-                if len(self._open) < self._capacity:
+                if self._waiting and len(self._open) < self._capacity:
                     self._open_next()
                 else:
                     self._changed.wait()
             return None
+
+    def add(self, z: int) -> None:
+        """One more slice, for a queue that was made with ``more``."""
+        with self._changed:
+            self._waiting.append(z)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """No more slices will come: who asks for a tile when all are handed out gets None."""
+        with self._changed:
+            self._more = False
+            self._changed.notify_all()
 
     def _cut(self, z: int) -> TileTask:
         tile = self._tiles[self._next_tile]
@@ -91,7 +106,7 @@ class SliceQueue:
         return task
 
     def _open_next(self) -> None:
-        z = self._waiting.pop()
+        z = self._waiting.popleft()
         try:
             grey = self._read(z)
             if grey.dtype.kind == "f" and not np.isfinite(grey).all():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 
@@ -33,9 +33,7 @@ def read_folder(path: str, folder: Path, pattern: Optional[str] = None) -> Store
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; check the path")
-    files = sorted(file for file in folder.iterdir()
-                   if file.suffix.lower() in SLICE_SUFFIXES and file.is_file() and not file.name.startswith(".")
-                   and (pattern is None or matches(pattern, file.name)))
+    files = slice_files(folder, pattern)
     kinds = {file.suffix.lower()[:4] for file in files}
     if not files:
         raise UserError(f"{path}: there are no .tif or .png slices {'of these names' if pattern else 'in this folder'}; "
@@ -44,6 +42,13 @@ def read_folder(path: str, folder: Path, pattern: Optional[str] = None) -> Store
         raise UserError(f"{path}: this folder holds .tif and .png files; keep the slices of one volume there, or choose "
                         f"them by a pattern, as in '{folder}/*.tif'")
     return _read_series(one_series(path, files, chosen=pattern is not None))
+
+
+def slice_files(folder: Path, pattern: Optional[str] = None) -> List[Path]:
+    """The files of a folder that are slices by their names, sorted by these; see :func:`read_folder`."""
+    return sorted(file for file in folder.iterdir()
+                  if file.suffix.lower() in SLICE_SUFFIXES and file.is_file() and not file.name.startswith(".")
+                  and (pattern is None or matches(pattern, file.name)))
 
 
 def matches(pattern: str, name: str) -> bool:

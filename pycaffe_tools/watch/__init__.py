@@ -1,0 +1,1 @@
+"""Slices segmented while the microscope writes them."""
