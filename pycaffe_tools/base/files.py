@@ -7,7 +7,6 @@ place, flushed to the disk, and renamed: a rename either happened or it did not.
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import hashlib
 import json
@@ -164,27 +163,6 @@ def _put_in_place(new: Path, path: Path, replaced: Iterable[str]) -> None:
     os.replace(path, aside)
     os.replace(new, path)
     shutil.rmtree(aside)
-
-
-def lock_folder(folder: PathLike) -> int:
-    """Take a folder of results for this process, by a file ``lock`` in it that the operating system lets go of with the process.
-
-    Returns
-    -------
-    A descriptor that holds the lock until it is closed.
-
-    Raises
-    ------
-    UserError : another process holds it.
-    """
-    descriptor = os.open(Path(folder) / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise UserError(f"{folder}: another process is writing this output; "
-                        f"wait for it, or choose another output") from None
-    return descriptor
 
 
 def write_text(path: PathLike, text: str) -> None:

@@ -131,7 +131,8 @@ class Script(NamedTuple):
 
 def render(script: Script) -> str:
     """The script's text."""
-    lines = [f"--job-name={re.sub(r'[^A-Za-z0-9_.-]', '_', script.name)}", f"--output={_for_slurm(script.log)}", "--open-mode=append", "--requeue",
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", script.name)
+    lines = [f"--job-name={name}", f"--output={_for_slurm(script.log)}", "--open-mode=append", "--requeue",
              f"--signal=B:USR1@{LEAD}", *(line for line in script.options if line)]
     return "\n".join(["#!/usr/bin/env bash", *(f"#SBATCH {line}" for line in lines), f"# {script.about}", _environment(),
                       _BODY.replace("COMMAND", script.command)])

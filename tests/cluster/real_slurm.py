@@ -182,6 +182,12 @@ def is_running(pid):
         return False
 
 
+def waits_for(pid, number):
+    """Whether a signal waits for a process that is halted."""
+    pending = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("ShdPnd:"))
+    return bool(int(pending.split()[1], 16) & 1 << number - 1)
+
+
 def name_of(pid):
     try:
         return Path(f"/proc/{pid}/comm").read_text()

@@ -11,7 +11,7 @@ import tifffile
 from pycaffe_tools.segment.jobs.plan import read_plan
 from pycaffe_tools.segment.jobs.status import status_of
 
-from ..cluster.real_slurm import is_running, wait_until
+from ..cluster.real_slurm import is_running, wait_until, waits_for
 from . import cases as segment_cases
 from .cases import MODE, grey_values, run_cli, write_volume
 
@@ -140,6 +140,8 @@ def test_parts_that_are_told_in_time_or_requeued_go_on(work, local, slurm):
     halted = work.halt(1, 2)
     slurm.ask("scancel", "--batch", "--signal=USR1", f"{work.arrays[0][2]}_1")
     slurm.ask("scontrol", "requeue", f"{work.arrays[0][2]}_2")
+    # The job's script hands the signal on to the part, which is to find it when it wakes up.
+    wait_until(lambda: waits_for(halted[0][0], signal.SIGTERM), "the signal")
     os.kill(halted[0][0], signal.SIGCONT)
     work.wait()
     assert work.outputs() == local
