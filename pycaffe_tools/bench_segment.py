@@ -39,11 +39,11 @@ from .base.files import write_json
 from .base.machine import cores, peak_so_far
 from .dense_plan.plan import make_plan
 from .engines import engine as engine_module
+from .engines.tiling import grid, slice_tile
 from .nets.files.schema import parse_prototxt
 from .nets.netgraph import NetGraph
 from .nets.paper import NAMES, SLICE_SHAPE, TABLE_1, deploy_prototxt
 from .nets.running.runtime import random_weights
-from .segment.slices.tiles import even_tile, grid
 
 WAYS = ("patch", "caffe", "onnxruntime", "native", "inexact")
 CUDA = "cuda"
@@ -138,7 +138,7 @@ def _tile(way: str, graph: NetGraph) -> Tuple[int, int]:
     if way == "patch":
         return _SAMPLE
     engine = "onnxruntime" if way in ("inexact", CUDA) else way
-    return even_tile(engines.best_tile(engine, graph, engines.USEFUL_BYTES), SLICE_SHAPE)
+    return slice_tile(engine, graph, SLICE_SHAPE)
 
 
 def _per_call(turns: Sequence[_Turn]) -> _Turn:

@@ -15,10 +15,10 @@ from ..base.errors import UserError
 from ..base.machine import Limit, cores, free_memory, job_memory
 from ..base.ranges import Pair, size_text
 from ..engines.engine import patch_size
+from ..engines.tiling import even_tile, grid
 from ..nets.netgraph import NetGraph
 from .request import Request
 from .slices.slice_queue import slices_in_memory
-from .slices.tiles import even_tile, grid
 
 PATCH_TILE = 64
 """Side of a tile for patch by patch, where a larger one saves nothing and progress would come in minutes."""
