@@ -8,6 +8,7 @@
 #   PATCH_OPTIONS   more options of pycaffe_tools.patches, such as --val-slices 6:8 --train 300000 --val 300000
 #   DATA, RUNS      where the patch database and the models go
 #   NET             a network of Table 1: N, N1 ... N7
+#   BUDGET          what `make prune` prunes to instead, into RUNS/budget, such as "--global --target-time 4s"
 #   DATASET, SCALE, EM, RESULTS   of the reproduction: epfl, epfl-hard or vnc; small, main or full; folder of the stacks (data/README.md)
 #   TRAIN_OPTIONS, RETRAIN_OPTIONS, PRUNE_OPTIONS, SEGMENT_OPTIONS   more options of those steps
 
@@ -22,6 +23,7 @@ RUNS           ?= runs
 RESULTS        ?= results
 # `make train` alone means N; pruning, retraining and segmenting are mostly asked for N7.
 NET            ?= $(if $(filter train,$(MAKECMDGOALS)),N,N7)
+BUDGET         ?=
 CRITERION      ?= loss
 TRAIN_OPTIONS  ?=
 RETRAIN_OPTIONS ?=
@@ -47,10 +49,10 @@ PRUNED_NETS := N1 N2 N3 N4 N5 N6 N7
 .SUFFIXES:
 .PHONY: help env synth patches train prune prune-all retrain segment demo test test-slow test-nocaffe lint docs networks \
         bench-pruning bench-segment bench-train clean reproduce report reproduce-data reproduce-train reproduce-prune \
-        reproduce-retrain reproduce-segment fuzz
+        reproduce-retrain reproduce-segment reproduce-front front fuzz
 
 help:  ## this list
-	@sed -n 's/^#   \{0,1\}/  /p' Makefile | sed -n '1,9p'
+	@sed -n 's/^#   \{0,1\}/  /p' Makefile | sed -n '1,10p'
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
 
@@ -75,7 +77,7 @@ $(DATA)/patches.json: | $(ENV) $(filter $(SYNTH)/raw.tif,$(RAW))
 TAG := $(if $(filter loss,$(CRITERION)),,-$(CRITERION))
 
 train: $(RUNS)/$(if $(filter N,$(NET)),N,$(NET)-scratch)/model.json  ## train N with Caffe (or NET=N7 from scratch)
-prune: $(RUNS)/$(NET)$(TAG)-pruned/model.json  ## prune N to NET=N7 by training loss (CRITERION=apoz, l1, taylor, random)
+prune: $(RUNS)/$(if $(BUDGET),budget,$(NET)$(TAG)-pruned)/model.json  ## prune N to NET=N7, or to a BUDGET, by training loss (CRITERION=apoz, l1, taylor, random)
 retrain: $(RUNS)/$(NET)$(TAG)/model.json  ## retrain the pruned NET=N7
 prune-all: $(PRUNED_NETS:%=$(RUNS)/%$(TAG)-pruned/model.json)  ## prune N to all networks of Table 1
 
@@ -87,6 +89,10 @@ $(RUNS)/%-scratch/model.json: | $(DATA)/patches.json
 
 $(PRUNED_NETS:%=$(RUNS)/%$(TAG)-pruned/model.json): $(RUNS)/%$(TAG)-pruned/model.json: | $(RUNS)/N/model.json
 	$(TOOLS).prune $* --from $(RUNS)/N --data $(DATA) --out $(@D) --criterion $(CRITERION) $(PRUNE_OPTIONS)
+
+# Asked for by BUDGET alone.
+$(RUNS)/budget/model.json: | $(RUNS)/N/model.json
+	$(TOOLS).prune --from $(RUNS)/N --data $(DATA) --out $(@D) --criterion $(CRITERION) $(BUDGET) $(PRUNE_OPTIONS)
 
 $(PRUNED_NETS:%=$(RUNS)/%$(TAG)/model.json): $(RUNS)/%$(TAG)/model.json: | $(RUNS)/%$(TAG)-pruned/model.json
 	$(TOOLS).train $* --data $(DATA) --weights $(RUNS)/$*$(TAG)-pruned --out $(@D) --resume $(RETRAIN_OPTIONS)
@@ -146,8 +152,11 @@ bench-train: | $(ENV)  ## training with each kind of kernel of Caffe's BLAS
 
 reproduce: reproduce-segment report  ## the paper's tables and figures on DATASET, from the stacks in EM, into results/
 
+front: SCALE := main
+front: reproduce-front report  ## ways to a small network at several budgets, on DATASET (hours)
+
 REPRODUCE = $(TOOLS).reproduce $(DATASET) --scale $(SCALE) --runs $(RUNS) --em $(EM) --results $(RESULTS)
-reproduce-data reproduce-train reproduce-prune reproduce-retrain reproduce-segment: reproduce-%: | $(ENV)
+reproduce-data reproduce-train reproduce-prune reproduce-retrain reproduce-segment reproduce-front: reproduce-%: | $(ENV)
 	$(REPRODUCE) --stage $*
 
 report: | $(ENV)  ## results/*/report.html and report.md from the logs of the reproduction

@@ -39,11 +39,11 @@ from .base.files import write_json
 from .base.machine import cores, peak_so_far
 from .dense_plan.plan import make_plan
 from .engines import engine as engine_module
+from .engines.tiling import grid, slice_tile
 from .nets.files.schema import parse_prototxt
 from .nets.netgraph import NetGraph
 from .nets.paper import NAMES, SLICE_SHAPE, TABLE_1, deploy_prototxt
 from .nets.running.runtime import random_weights
-from .segment.slices.tiles import even_tile, grid
 
 WAYS = ("patch", "caffe", "onnxruntime", "native", "inexact")
 CUDA = "cuda"
@@ -138,7 +138,7 @@ def _tile(way: str, graph: NetGraph) -> Tuple[int, int]:
     if way == "patch":
         return _SAMPLE
     engine = "onnxruntime" if way in ("inexact", CUDA) else way
-    return even_tile(engines.best_tile(engine, graph, engines.USEFUL_BYTES), SLICE_SHAPE)
+    return slice_tile(engine, graph, SLICE_SHAPE)
 
 
 def _per_call(turns: Sequence[_Turn]) -> _Turn:
@@ -295,7 +295,7 @@ def cli(nets: Tuple[str, ...], ways: str, seconds: float, workers: Optional[int]
     chosen = [way for way in chosen if needed[way] in installed]
     if CUDA in chosen:
         _check_gpu()
-    count = workers or cores().amount
+    count = workers or cores()
     click.echo(f"one slice of {SLICE_SHAPE[1]} x {SLICE_SHAPE[0]}, {count} processes of one thread; ~ is extrapolated "
                f"from a sample of patches")
     rows: List[Row] = []

@@ -64,13 +64,12 @@ def _repeated(work: Callable[[], Any], repetitions: int) -> List[float]:
     return seconds
 
 
-def _titles(models: Sequence[Model]) -> List[str]:
-    """A title for each model: its network's name, or its folder's where networks of one name are compared."""
-    names = [model.name for model in models]
-    titles = [model.name if names.count(model.name) == 1 else model.directory.name for model in models]
+def _titles(models: Sequence[Model], by_folder: bool) -> List[str]:
+    """A title for each model: its network's name, or its folder's."""
+    titles = [model.directory.name if by_folder else model.name for model in models]
     for number, title in enumerate(titles):
         if title in titles[:number]:
-            raise UserError(f"{models[number].directory}: is a second {title}; give each network once")
+            raise UserError(f"{models[number].directory}: is a second {title}; give each network once, or pass --by-folder")
     return titles
 
 
@@ -81,9 +80,10 @@ def _titles(models: Sequence[Model]) -> List[str]:
 @click.option("--patches", type=click.IntRange(1), default=2048, help="Timed patch by patch; a multiple of 32.")
 @click.option("--dense-tile", type=click.IntRange(16), help="Side of the dense tile  [default: the best within 1 GB]")
 @click.option("--dense-only", is_flag=True, help="Do not time patch by patch.")
+@click.option("--by-folder", is_flag=True, help="Name models by their folders, not by their networks.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 def cli(models: Tuple[Path, ...], out: Path, repetitions: int, patches: int, dense_tile: Optional[int],
-        dense_only: bool, force: bool) -> None:
+        dense_only: bool, by_folder: bool, force: bool) -> None:
     """Time the segmentation of one 3069 x 2301 slice with each of MODELS.
 
     \b
@@ -93,7 +93,7 @@ def cli(models: Tuple[Path, ...], out: Path, repetitions: int, patches: int, den
     refuse_inputs(out, *models)
     refuse_existing(out, force)
     opened = [open_model(directory) for directory in models]
-    titles = _titles(opened)
+    titles = _titles(opened, by_folder)
     dense = engines.default_name()
     content: Dict[str, Any] = {"processor": processor(), "threads": 1, "slice": list(paper.SLICE_SHAPE),
                                "pixels": SLICE_PIXELS, "models": {}}

@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 
 from ..base.errors import UserError
 from ..base.files import PathLike, read_json, write_json
@@ -66,11 +66,18 @@ class Stop(NamedTuple):
     down_to : features that a layer keeps at least, by name; 1 where none is given.
     target_cost : the largest cost, in the unit of the cost model, that the net may have at the end; None: no such end.
     steps : number of features to discard; None: no such end.
+    until : the order ends once this holds for the features that are left in each layer; None: no such end.
     """
 
     down_to: Mapping[str, int] = {}
     target_cost: Optional[float] = None
     steps: Optional[int] = None
+    until: Optional[Callable[[Mapping[str, int]], bool]] = None
+
+    def reached(self, counts: Mapping[str, int], cost: float) -> bool:
+        """Whether the order ends with these counts, of this cost; ``down_to`` and ``steps`` are not asked."""
+        return ((self.target_cost is not None and cost <= self.target_cost)
+                or (self.until is not None and self.until(counts)))
 
 
 TO_THE_END = Stop()
@@ -208,7 +215,7 @@ def _discard(oracle: NetOracle, record: Log[GlobalStep], cost: CostModel, down_t
     now = cost.cost(counts)
     with Progress(max(most, 1), "all layers by loss", already=min(len(record.steps), most),
                   stream=open(os.devnull, "w") if quiet else None) as progress:
-        while len(steps) < most and (stop.target_cost is None or now > stop.target_cost):
+        while len(steps) < most and not stop.reached(counts, now):
             if len(steps) < len(record.steps):
                 step = record.steps[len(steps)]
             else:

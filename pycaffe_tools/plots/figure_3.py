@@ -31,7 +31,11 @@ def read_curves(net: str, source: PathLike) -> List[Curve]:
     """
     source = Path(source)
     if (source / "pruning.json").is_file():
-        layers = read_fields(source / "pruning.json").objects("layers")
+        pruning = read_fields(source / "pruning.json")
+        if not pruning.has("layers") or pruning.has("global"):
+            raise UserError(f"{source}: was pruned in the global order or in rounds, so it has no curve for each layer; make "
+                            f"orderings of it with python -m pycaffe_tools.ordering --all-layers")
+        layers = pruning.objects("layers")
         return [Curve(net, layer.text("layer"), [layer.number("loss_before")] + [
             step.loss for step in read_steps(layer.objects("steps"), layer.whole("features", 1))]) for layer in layers]
     files = [source] if source.is_file() else sorted(source.glob("*.json"))

@@ -22,6 +22,7 @@ from typing import Dict, List, Mapping, Tuple
 from ..base.progress import duration
 from ..nets import paper as networks
 from .figures import has_input
+from .front import pruning_or_scratch, table_front, verdicts as verdicts_of_front
 from .judging import claim as verdicts
 from .judging.claim import Claim, statements
 from .markup import Block, Bullets, Heading, Listing, Paragraph, Picture
@@ -69,6 +70,10 @@ def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) 
         page += [Heading(2, "Figure 3"), Picture("figures/figure3.png", _figure_3_caption(results))]
     if drawn["figure4"]:
         page += [Heading(2, "Figure 4"), Picture("figures/figure4.png", _figure_4_caption(results))]
+    if table_front(results).rows:
+        page += [Heading(2, "The best network for a given time"),
+                 *([Picture("figures/front.png", _FRONT_CAPTION)] if drawn["front"] else []), table_front(results),
+                 Bullets([*verdicts_of_front(results), *filter(None, [pruning_or_scratch(results)])])]
     page += [Heading(2, "What differs from the paper"), Bullets(_differences(results)),
              Heading(2, "What was run"), Bullets(_run_facts(results)), Listing("Commands", _commands(results)),
              Listing("Code, data and weights", _hashes(results))]
@@ -84,6 +89,10 @@ def _intervals(results: Results) -> str:
             f"are paired by seed. {sampled} The error within a seed is that of the validation patches as a sample, clustered by "
             "runs of neighbouring slices; it is given for information. One seed alone has no interval, so nothing is decided by "
             "it. Each claim is tested by itself at 5 %: of twenty true ones, one may be expected to fail by chance.")
+
+
+_FRONT_CAPTION = ("Not in the paper: accuracy after retraining against time, for ways of making a small network that all get the "
+                  "same total of training; bands are 95 % intervals over the seeds.")
 
 
 def _timing_text(results: Results) -> str:

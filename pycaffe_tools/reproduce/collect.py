@@ -136,7 +136,8 @@ def _model(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
     if (directory / "pruning.json").is_file():
         pruning = read_json_object(directory / "pruning.json")
         result["masked_slim_difference"] = pruning["masked_slim_difference"]
-        _write_orderings(folder / "orderings" / f"{node.name}.json", pruning, pruning["layers"])
+        if node.stage != "front":
+            _write_orderings(folder / "orderings" / f"{node.name}.json", pruning, pruning["layers"])
     return result
 
 

@@ -38,7 +38,7 @@ def front(maker: Maker, shares: Sequence[float], seeds: Sequence[int]) -> List[N
     models = [node.name for node in found if node.kind == "model" and node.facts["step"] == "retrained"]
     for seed in seeds:
         names = [f"N-s{seed}"] + [name for name in models if name.endswith(f"-s{seed}")]
-        command = ("timing", *("{runs}/" + name for name in names), "--dense-only", "-o",
+        command = ("timing", *("{runs}/" + name for name in names), "--dense-only", "--by-folder", "-o",
                    "{runs}/front-timing-s" + f"{seed}.json", "--force")
         found.append(Node(f"front-timing-s{seed}", "front", "timing", (command,), f"front-timing-s{seed}.json", tuple(names),
                           START + 20 * len(names), {"seed": seed}, alone=True))

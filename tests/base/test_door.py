@@ -42,7 +42,7 @@ def test_importing_the_package_loads_neither_numpy_nor_caffe_nor_a_stage():
 @pytest.mark.parametrize("imports", [
     "import pycaffe_tools",
     "from pycaffe_tools import segment, train, prune, export",
-    "import pycaffe_tools.segment.slices.tiles, pycaffe_tools.train.log, pycaffe_tools.prune.budget, pycaffe_tools.export.onnx_net",
+    "import pycaffe_tools.segment.slices.tiles, pycaffe_tools.train.log, pycaffe_tools.prune.targets.budget, pycaffe_tools.export.onnx_net",
     "import pycaffe_tools; pycaffe_tools.segment; import pycaffe_tools.segment.slices.tiles as tiles",
     "from pycaffe_tools.segment import request",
     "from pycaffe_tools import *",
@@ -90,6 +90,6 @@ def test_segmenting_by_the_door_warns_of_another_pixel_size_and_writes_the_volum
 
 
 def test_pruning_to_two_things_at_once_is_refused(tmp_path):
-    for given in ({}, {"target_parameters": 0.5, "max_accuracy_drop": 1.0}):
+    for given in ({}, {"target_parameters": 0.5, "target_time": 1.0}):
         with pytest.raises(pycaffe_tools.UserError, match="exactly one"):
             pycaffe_tools.prune(None, tmp_path, tmp_path, tmp_path / "out", **given)

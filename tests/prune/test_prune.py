@@ -15,7 +15,6 @@ pytestmark = pytest.mark.caffe
 
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.files import sha256
-from pycaffe_tools.nets import paper
 from pycaffe_tools.nets.counts import parse_counts
 from pycaffe_tools.nets.files.caffemodel import read_weights, write_weights
 from pycaffe_tools.nets.model import finish_model, open_model
@@ -24,26 +23,19 @@ from pycaffe_tools.nets.running.runtime import forward_patches, load_net, random
 from pycaffe_tools.ordering.log import Step
 from pycaffe_tools.ordering.ordering import Ordering, OrderingOptions
 from pycaffe_tools.ordering.sample import draw_sample
-from pycaffe_tools.prune.budget import counts_after, walk, within_accuracy_drop, within_parameters
 from pycaffe_tools.prune.pruned_model import write_pruned
 from pycaffe_tools.prune.pruner import Pruner
+from pycaffe_tools.prune.targets.budget import Choice, Share, SlimParameters, within_accuracy_drop, within_share
+from pycaffe_tools.prune.targets.walks import LayerWalk, counts_after, walk
 
-COUNTS = {"c1": 6, "c2": 5, "c3": 4, "fc4": 5}
+from .cases import COUNTS, small_model
+
 HALF = {"c1": 3, "c2": 5, "c3": 2, "fc4": 2}
 
 
 @pytest.fixture(scope="module")
 def source(database, tmp_path_factory):
-    """A model of the paper's architecture with few features and random weights."""
-    folder = tmp_path_factory.mktemp("models") / "small"
-    folder.mkdir()
-    (folder / "deploy.prototxt").write_text(paper.deploy_prototxt(COUNTS, "small"))
-    (folder / "train_val.prototxt").write_text(paper.train_val_prototxt(COUNTS, "small"))
-    net = read_net(folder / "deploy.prototxt")
-    write_weights(folder / "weights.caffemodel", net, random_weights(net, seed=3))
-    return finish_model(folder, name="small", normalisation=database.normalisation._asdict(), patch_size=32,
-                        pixel_size_nm=[5, 5, 5], counts=COUNTS, threshold=0.5, validation={"accuracy": 0.5},
-                        provenance={})
+    return small_model(tmp_path_factory.mktemp("models") / "small", database)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +46,7 @@ def pruner(source, database):
 @pytest.fixture(scope="module")
 def pruned(pruner, database, tmp_path_factory):
     out = tmp_path_factory.mktemp("pruned") / "half"
-    return write_pruned(out, "half", pruner, pruner.prune(dict(HALF)), database)
+    return write_pruned(out, "half", pruner, Choice(pruner.prune(dict(HALF)), "half"), database)
 
 
 @pytest.mark.parametrize("direction", ["bottom-up", "top-down", "separate"])
@@ -62,7 +54,8 @@ def test_each_step_is_the_cheapest_removal_by_plain_pycaffe(pruned, source, data
     """Recomputes Eq. 2 and 3 from pruning.json alone: rows, removed features, and a net run for each candidate."""
     if direction != "bottom-up":
         pruner = Pruner(source, draw_sample(database, 2, 20, seed=5), OrderingOptions(workers=1, cache=tmp_path / "orders"))
-        pruned = write_pruned(tmp_path / "out", "half", pruner, pruner.prune(dict(HALF), direction=direction), database)
+        choice = Choice(pruner.prune(dict(HALF), direction=direction), "half")
+        pruned = write_pruned(tmp_path / "out", "half", pruner, choice, database)
     from pycaffe_tools.patches.shards import read_rows
     record = json.loads((pruned.directory / "pruning.json").read_text())
     data, labels = read_rows(database.train, record["rows"])
@@ -256,20 +249,35 @@ def test_counts_are_read_as_written():
             parse_counts(wrong)
 
 
+def share_of_parameters(pruner, limit):
+    parameters = SlimParameters(pruner.net, pruner.weights)
+    return Share("--target-parameters", "parameters", parameters, parameters.cost({}), limit)
+
+
 def test_a_share_of_the_parameters_is_kept_at_most(pruner, database, tmp_path):
-    choice = within_parameters(pruner, 0.6)
-    made = write_pruned(tmp_path / "out", "x", pruner, pruner.prune(choice.counts), database, reason=choice.reason)
+    walk = LayerWalk(pruner)
+    made = write_pruned(tmp_path / "out", "x", pruner, within_share(walk, share_of_parameters(pruner, 0.6)), database)
     # As near below the target as one feature allows.
     assert 0.4 * pruner.net.parameter_count() < made.net().parameter_count() <= 0.6 * pruner.net.parameter_count()
     with pytest.raises(UserError, match="one feature left in each layer"):
-        within_parameters(pruner, 0.001)
+        within_share(walk, share_of_parameters(pruner, 0.001))
+
+
+def test_a_full_order_goes_to_the_end_of_each_layer_whatever_the_direction_and_target(source, database, tmp_path):
+    import pycaffe_tools
+    made = pycaffe_tools.prune(None, source.directory, database.directory, tmp_path / "out", target_parameters=0.8, direction="top-down",
+                               full_order=True, batches=2, batch_size=20, workers=1, cache=tmp_path / "orders")
+    record = json.loads((made.directory / "pruning.json").read_text())
+    assert record["direction"] == "top-down" and record["audit"]["relative_difference"] < 1e-5
+    assert [len(entry["steps"]) for entry in record["layers"]] == list(COUNTS.values())
+    assert record["layers"][3]["removed_elsewhere"] == {}
 
 
 def test_an_accuracy_drop_is_kept(pruner, database, tmp_path):
     from pycaffe_tools.train.validation import validate
     full = validate(pruner.net, pruner.weights, database).accuracy
-    choice = within_accuracy_drop(pruner, 2.0, database)
-    made = write_pruned(tmp_path / "out", "x", pruner, pruner.prune(choice.counts), database)
+    choice = within_accuracy_drop(LayerWalk(pruner), pruner, 2.0, database)
+    made = write_pruned(tmp_path / "out", "x", pruner, choice, database)
     assert 100 * (full - made.info["validation"]["accuracy"]) <= 2.0 + 1e-6
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.report.__main__ import write_report
 from pycaffe_tools.report.figures import figure_3_curves, figure_4_panels
+from pycaffe_tools.report.front import table_front
 from pycaffe_tools.report.markup import Bullets, Heading, Listing, Paragraph, Verdict, html, markdown
 from pycaffe_tools.report.results import Results
 from pycaffe_tools.report.tables import (
@@ -109,6 +110,18 @@ def test_statements_are_counted_once_whatever_their_readings(main_folder):
     claims = json.loads((main_folder / "claims.json").read_text())
     distinct = {claim["key"] for claim in claims if not claim["control"]}
     assert f"Of {len(distinct)} statements of the paper" in (main_folder / "report.md").read_text()
+
+
+def test_the_front_has_every_way_at_every_budget_and_says_which_wins(main_folder):
+    found = Results(main_folder)
+    rows = table_front(found).rows
+    assert len(rows) == 6 * 6 and rows[0][1:] == ["50", "92.58 ± 0.02", "5.00 ± 0.00", "3"]
+    text = (main_folder / "report.md").read_text()
+    assert "50 % of the arithmetic: best: in rounds, one order of all layers" in text
+    assert "5 % of the arithmetic: best: narrower by one factor, from random weights" in text
+    assert "At 5, 2.5 % of the arithmetic, training from scratch is better than the best way of pruning." in text
+    with Image.open(main_folder / "figures" / "front.png") as image:
+        assert image.size[0] > 600
 
 
 def test_learning_curve_and_stability_are_tables_where_they_were_run(main_folder, tmp_path):

@@ -6,17 +6,19 @@ The model is linear in what the dense plan does for one output pixel:
 
 where the traffic is the number of map elements that the plan's steps read and
 write.  Its coefficients, none below 0, are fitted to the times of a few nets:
-the whole one, and ones with half and a quarter of the features, in one layer
-or in all.  An engine is known by its name alone (:mod:`pycaffe_tools.engines`), so any that is
+the whole one, ones with half and a quarter of the features in one layer or in
+all, and ones with ever fewer in all, as far as pruning goes.  They are measured
+in the tiles that a slice is segmented in, by as many threads at once as would
+segment it.  An engine is known by its name alone (:mod:`pycaffe_tools.engines`), so any that is
 registered there can be measured.
 
-Real engines work on blocks of channels, so true times are stairs; the model is the ramp through them.
+Real engines work on blocks of channels, so true times are stairs; the model is the ramp through them, and
+:attr:`DenseTime.error` says how far from it the measured times are.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -26,17 +28,23 @@ from scipy.optimize import nnls
 from ... import engines
 from ...base.errors import UserError
 from ...base.files import PathLike, read_json, write_json
-from ...base.machine import processor
+from ...base.machine import cores, processor
+from ...base.ranges import Pair
 from ...dense_plan.plan import make_plan
 from ...dense_plan.steps import Convolve, sources
+from ...engines.tiling import slice_tile
+from ...nets import paper
 from ...nets.netgraph import NetGraph
-from ...nets.running.runtime import random_weights
 from ...oracle.oracle import prunable
+from .measuring import seconds_per_pixel
 from .model import with_counts
 
-FORMAT = 1
+FORMAT = 2
 ROUNDS = 3
-LARGEST_TILE = 128
+SHARES = (2, 4)
+"""Parts of a layer's features, and of all, that are measured."""
+SHARES_OF_ALL = (8, 16, 32)
+"""Parts of all layers' features that are measured besides."""
 
 
 class Measurement(NamedTuple):
@@ -52,7 +60,8 @@ class DenseTime(NamedTuple):
     Attributes
     ----------
     graph : the net.
-    engine, tile, processor : what was measured, with which output tile, on what; one thread.
+    engine, tile, workers, processor : what was measured, with which output tile (rows, columns), by how many threads at
+        once, on what; times are those of one of the threads.
     constant : seconds for a pixel of a net without layers.
     per_multiply_accumulate : for each layer, seconds.
     per_element : seconds for a map element read or written.
@@ -61,7 +70,8 @@ class DenseTime(NamedTuple):
 
     graph: NetGraph
     engine: str
-    tile: int
+    tile: Pair
+    workers: int
     processor: str
     constant: float
     per_multiply_accumulate: Dict[str, float]
@@ -73,6 +83,11 @@ class DenseTime(NamedTuple):
         """See :class:`~pycaffe_tools.ordering.cost.model.CostModel`."""
         return "seconds per pixel"
 
+    @property
+    def error(self) -> float:
+        """The largest relative difference of the model from what it was fitted to."""
+        return max(abs(self.cost(entry.counts) / entry.seconds - 1) for entry in self.measured)
+
     def cost(self, counts: Mapping[str, int]) -> float:
         """See :class:`~pycaffe_tools.ordering.cost.model.CostModel`."""
         work, traffic = dense_work(with_counts(self.graph, counts))
@@ -83,7 +98,7 @@ class DenseTime(NamedTuple):
         """See :class:`~pycaffe_tools.ordering.cost.model.CostModel`; also the content of the file that :func:`read_time` reads."""
         content = self._asdict()
         del content["graph"]
-        return {"format": FORMAT, "cost": "time", **content,
+        return {"format": FORMAT, "cost": "time", **content, "tile": list(self.tile),
                 "measured": [{**entry._asdict(), "model": self.cost(entry.counts)} for entry in self.measured]}
 
 
@@ -99,8 +114,8 @@ def dense_work(graph: NetGraph) -> Tuple[Dict[str, int], int]:
     return work, traffic
 
 
-def measure_time(graph: NetGraph, engine: Optional[str] = None,
-                 seconds: Optional[Callable[[NetGraph, str, int], float]] = None,
+def measure_time(graph: NetGraph, engine: Optional[str] = None, workers: Optional[int] = None,
+                 seconds: Optional[Callable[[NetGraph, str, Pair, int], float]] = None,
                  progress: Callable[[str], None] = lambda note: None) -> DenseTime:
     """Measure a net's smaller relatives and fit the model.
 
@@ -108,28 +123,29 @@ def measure_time(graph: NetGraph, engine: Optional[str] = None,
     ----------
     graph : the net.
     engine : name of an engine; by default the fastest one installed.
-    seconds : what measures a net, with an engine and a tile, in seconds per pixel; :func:`seconds_per_pixel`
-        unless another is given.
+    workers : threads at once; by default the cores.
+    seconds : what measures a net, with an engine, a tile and a number of threads, in seconds per pixel;
+        :func:`~pycaffe_tools.ordering.cost.measuring.seconds_per_pixel` unless another is given.
     progress : is told what is being done.
 
     Raises
     ------
     UserError : the net has no dense form, or the engine is not installed.
     """
-    engine = engine or engines.default_name()
-    tile = min(LARGEST_TILE, *engines.best_tile(engine, graph, engines.USEFUL_BYTES))
+    engine, workers = engine or engines.default_name(), workers or cores()
+    tile = slice_tile(engine, graph, paper.SLICE_SHAPE)
     relatives = _relatives(graph)
     shortest = [math.inf] * len(relatives)
     # Round by round, so that a while in which the machine is slower does not hit one net alone.
     for number in range(ROUNDS):
         progress(f"measuring the time of the dense net in {engine}, round {number + 1} of {ROUNDS}")
         for at, counts in enumerate(relatives):
-            found = (seconds or seconds_per_pixel)(with_counts(graph, counts), engine, tile)
+            found = (seconds or seconds_per_pixel)(with_counts(graph, counts), engine, tile, workers)
             shortest[at] = min(shortest[at], found)
-    return fit(graph, engine, tile, [Measurement(*entry) for entry in zip(relatives, shortest)])
+    return fit(graph, engine, tile, workers, [Measurement(*entry) for entry in zip(relatives, shortest)])
 
 
-def fit(graph: NetGraph, engine: str, tile: int, measured: Sequence[Measurement]) -> DenseTime:
+def fit(graph: NetGraph, engine: str, tile: Pair, workers: int, measured: Sequence[Measurement]) -> DenseTime:
     """The coefficients, none below 0, with the least sum of squared relative errors."""
     layers = [layer.name for layer in graph.layers if layer.is_parametric]
     rows = []
@@ -140,29 +156,16 @@ def fit(graph: NetGraph, engine: str, tile: int, measured: Sequence[Measurement]
     # Each column to the same size, for nnls' tolerance; each row relative to its time.
     scale, times = table.max(axis=0), np.array([entry.seconds for entry in measured])
     found = nnls(table / scale / times[:, None], np.ones(len(times)))[0] / scale
-    return DenseTime(graph, engine, tile, processor(), float(found[0]),
+    return DenseTime(graph, engine, tile, workers, processor(), float(found[0]),
                      {layer: float(value) for layer, value in zip(layers, found[2:])}, float(found[1]), list(measured))
 
 
 def _relatives(graph: NetGraph) -> List[Dict[str, int]]:
     whole = {layer.name: layer.num_output for layer in prunable(graph)}
+    wanted = [([name], share) for name in whole for share in SHARES] + [(list(whole), share) for share in SHARES + SHARES_OF_ALL]
     parts = [{name: -(-count // share) if name in names else count for name, count in whole.items()}
-             for names in [*([name] for name in whole), list(whole)] for share in (2, 4)]
+             for names, share in wanted]
     return [whole, *(part for at, part in enumerate(parts) if part != whole and part not in parts[:at])]
-
-
-def seconds_per_pixel(graph: NetGraph, engine: str, tile: int) -> float:
-    """The shorter of two runs of an engine on one tile of noise, with random weights, in processor seconds of one thread."""
-    ready = engines.create(engine, graph, random_weights(graph), (tile, tile))
-    before, after = ready.halo
-    side = tile + before + after
-    grey = np.random.RandomState(0).standard_normal((side, side)).astype(np.float32)
-    ready.predict(grey)
-    marks = [time.process_time()]
-    for _ in range(2):
-        ready.predict(grey)
-        marks.append(time.process_time())
-    return min(later - earlier for earlier, later in zip(marks, marks[1:])) / tile ** 2
 
 
 def write_time(path: PathLike, model: DenseTime) -> None:
@@ -182,8 +185,9 @@ def read_time(path: PathLike, graph: NetGraph) -> DenseTime:
         if (content.pop("format"), content.pop("cost")) != (FORMAT, "time"):
             raise KeyError("format")
         content["measured"] = [Measurement(entry["counts"], entry["seconds"]) for entry in content["measured"]]
-        model = DenseTime(graph, **content)
-    except (KeyError, TypeError, AttributeError):
+        rows, columns = content.pop("tile")
+        model = DenseTime(graph, tile=(rows, columns), **content)
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(f"{path}: is not a time model of this version; leave the option out to measure one") from None
     layers = [layer.name for layer in graph.layers if layer.is_parametric]
     if sorted(model.per_multiply_accumulate) != sorted(layers):
@@ -192,9 +196,9 @@ def read_time(path: PathLike, graph: NetGraph) -> DenseTime:
     return model
 
 
-def stored_time(path: PathLike, graph: NetGraph, engine: Optional[str] = None,
+def stored_time(path: PathLike, graph: NetGraph, engine: Optional[str] = None, workers: Optional[int] = None,
                 progress: Callable[[str], None] = lambda note: None) -> DenseTime:
     """The time model in a file; measured and written there if there is none, so that it is the same next time."""
     if not Path(path).exists():
-        write_time(path, measure_time(graph, engine, progress=progress))
+        write_time(path, measure_time(graph, engine, workers, progress=progress))
     return read_time(path, graph)

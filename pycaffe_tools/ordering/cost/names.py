@@ -9,8 +9,9 @@ import click
 
 from ... import engines
 from ...base.files import PathLike
+from ...base.machine import cores
 from ...nets.netgraph import NetGraph
-from .dense_time import read_time, stored_time
+from .dense_time import DenseTime, read_time, stored_time
 from .model import ArithmeticCost, CostModel, ParameterCost
 
 COSTS = ("time", "parameters", "macs")
@@ -36,7 +37,19 @@ def cost_model(name: str, graph: NetGraph, time_model: Optional[PathLike], folde
         return ParameterCost(graph)
     if name == "macs":
         return ArithmeticCost(graph)
+    return time_model_of(graph, time_model, folder, engine)
+
+
+def time_model_of(graph: NetGraph, time_model: Optional[PathLike], folder: Path, engine: Optional[str] = None,
+                  workers: Optional[int] = None) -> DenseTime:
+    """The model of the dense net's time; as for :func:`cost_model`, for so many threads at once (default: the cores).
+
+    Raises
+    ------
+    UserError : as :func:`cost_model`.
+    """
     if time_model is not None:
         return read_time(time_model, graph)
-    engine = engine or engines.default_name()
-    return stored_time(folder / f"time-{engine}.json", graph, engine, lambda note: click.echo(note, err=True))
+    engine, workers = engine or engines.default_name(), workers or cores()
+    return stored_time(folder / f"time-{engine}-{workers}.json", graph, engine, workers,
+                       lambda note: click.echo(note, err=True))

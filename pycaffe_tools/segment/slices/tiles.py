@@ -6,37 +6,11 @@ alone; so a pixel sees the same patch whichever tile it falls into.
 
 from __future__ import annotations
 
-from typing import List
-
 import numpy as np
 
 from ...base.ranges import Pair, Region
+from ...engines.tiling import even_tile as even_tile, grid as grid
 from ...patches.window import reflect_pad
-
-
-def even_tile(largest: Pair, region: Pair, step: int = 4) -> Pair:
-    """The tile size at most ``largest`` that covers a region in as few tiles, with the least left over.
-
-    Parameters
-    ----------
-    largest : rows and columns that a tile may have.
-    region : rows and columns to be covered.
-    step : sizes are rounded up to a multiple of it where ``largest`` allows.
-
-    >>> even_tile((256, 256), (300, 512))
-    (152, 256)
-    """
-    result = []
-    for limit, size in zip(largest, region):
-        even = -(-size // -(-size // limit))
-        result.append(min(limit, -(-even // step) * step))
-    return result[0], result[1]
-
-
-def grid(region: Pair, tile: Pair) -> List[Region]:
-    """Tiles that cover a region of ``region`` rows and columns, in reading order; the last ones may be smaller."""
-    return [Region(top, min(top + tile[0], region[0]), left, min(left + tile[1], region[1]))
-            for top in range(0, region[0], tile[0]) for left in range(0, region[1], tile[1])]
 
 
 class PaddedSlice:
