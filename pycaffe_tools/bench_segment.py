@@ -295,7 +295,7 @@ def cli(nets: Tuple[str, ...], ways: str, seconds: float, workers: Optional[int]
     chosen = [way for way in chosen if needed[way] in installed]
     if CUDA in chosen:
         _check_gpu()
-    count = workers or cores().amount
+    count = workers or cores()
     click.echo(f"one slice of {SLICE_SHAPE[1]} x {SLICE_SHAPE[0]}, {count} processes of one thread; ~ is extrapolated "
                f"from a sample of patches")
     rows: List[Row] = []

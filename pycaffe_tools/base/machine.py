@@ -20,7 +20,12 @@ class Limit(NamedTuple):
     source: str
 
 
-def cores(environment: Mapping[str, str] = os.environ) -> Limit:
+def cores() -> int:
+    """Processor cores that this process may use, see :func:`core_limit`."""
+    return core_limit().amount
+
+
+def core_limit(environment: Mapping[str, str] = os.environ) -> Limit:
     """Processor cores that this process may use: of the machine, and of what a batch system gave the job.
 
     Slurm tells a job its share in variables whether or not it enforces it.
@@ -37,6 +42,12 @@ def cores(environment: Mapping[str, str] = os.environ) -> Limit:
             found.append(Limit(given, name))
             break
     return min(found, key=lambda limit: limit.amount)
+
+
+def available_memory() -> int:
+    """Bytes that new processes can use here without swapping: what is free, and what a batch system gave this job."""
+    job = job_memory()
+    return min(limit.amount for limit in (free_memory(), job) if limit)
 
 
 def free_memory() -> Limit:

@@ -12,7 +12,7 @@ from typing import Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from .. import engines
 from ..base.errors import UserError
-from ..base.machine import Limit, cores, free_memory, job_memory
+from ..base.machine import Limit, core_limit, free_memory, job_memory
 from ..base.ranges import Pair, size_text
 from ..engines.engine import patch_size
 from ..engines.tiling import even_tile, grid
@@ -48,7 +48,7 @@ def default_limit(workers: int, environment: Mapping[str, str] = os.environ) -> 
 
 def limits_here(request: Request) -> Tuple[Limit, Limit]:
     """Cores and memory that a segmentation may use on this computer: what the user says, else what there is."""
-    count = cores() if request.workers is None else Limit(request.workers, "--workers")
+    count = core_limit() if request.workers is None else Limit(request.workers, "--workers")
     return count, default_limit(count.amount) if request.max_memory is None else Limit(request.max_memory, "--max-memory")
 
 

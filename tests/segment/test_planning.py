@@ -90,8 +90,9 @@ def test_a_tile_that_the_user_fixed_is_kept_and_workers_make_room():
 
 
 def test_this_machine_has_memory_and_cores():
-    assert machine.cores().amount >= 1
+    assert machine.cores() >= 1
     assert 10**8 <= memory.default_limit(2).amount <= 3 * 10**9
+    assert machine.available_memory() >= 10**8
     assert 10**7 < machine.peak_so_far() < 10**11
 
 
@@ -105,9 +106,9 @@ def test_this_machine_has_memory_and_cores():
 def test_a_batch_jobs_cores_are_what_it_was_given(monkeypatch, variables, amount, source):
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: set(range(32)))
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 32)
-    assert machine.cores(variables) == (amount, source)
+    assert machine.core_limit(variables) == (amount, source)
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 48)
-    assert machine.cores({}) == (32, "the cores that this process may run on")
+    assert machine.core_limit({}) == (32, "the cores that this process may run on")
 
 
 @pytest.mark.parametrize("variables, limit", [

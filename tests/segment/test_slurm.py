@@ -19,7 +19,7 @@ pytestmark = [segment_cases.needs_an_engine, pytest.mark.slurm]
 
 PART = 60
 """Slices of each of two parts."""
-GREY = grey_values(slices=2 * PART, rows=64, columns=64)
+GREY = grey_values(slices=2 * PART, rows=96, columns=96)
 
 
 @pytest.fixture(scope="module")
