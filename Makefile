@@ -48,7 +48,7 @@ PRUNED_NETS := N1 N2 N3 N4 N5 N6 N7
 .SECONDARY:
 .SUFFIXES:
 .PHONY: help env synth patches train prune prune-all retrain segment demo test test-slow test-nocaffe lint docs networks \
-        bench-pruning bench-segment bench-train clean reproduce report reproduce-data reproduce-train reproduce-prune \
+        bench-pruning bench-segment bench-scale bench-train clean reproduce report reproduce-data reproduce-train reproduce-prune \
         reproduce-retrain reproduce-segment reproduce-front reproduce-transfer front fuzz
 
 help:  ## this list
@@ -126,7 +126,7 @@ build/venv-%/stamp: environment/requirements-%.txt
 	touch $@
 
 test-nocaffe: build/venv-nocaffe/stamp  ## what needs no Caffe, under the machine's current Python
-	$(<D)/bin/python -m pytest tests pycaffe_tools $(PYTEST_OPTIONS)
+	$(<D)/bin/python -m pytest tests pycaffe_tools -m "not slurm" $(PYTEST_OPTIONS)
 
 lint: build/venv-lint/stamp  ## ruff and mypy, pinned, under the machine's current Python
 	$(<D)/bin/python -m ruff check .
@@ -146,6 +146,9 @@ bench-pruning: | $(ENV)  ## the fast ordering against a forward pass per candida
 
 bench-segment: | $(ENV)  ## dense segmentation against patch by patch (ENGINE=cuda: on a GPU)
 	$(TOOLS).bench_segment $(if $(ENGINE),--ways patch$(COMMA)$(ENGINE)) $(BENCH_OPTIONS)
+
+bench-scale: | $(ENV)  ## what 10 to 10,000 slices cost beside the network: time, bytes, memory, files
+	$(TOOLS).bench_scale $(BENCH_OPTIONS)
 
 bench-train: | $(ENV)  ## training with each kind of kernel of Caffe's BLAS
 	$(TOOLS).bench_train $(BENCH_OPTIONS)

@@ -28,7 +28,7 @@ GAP = 18, 44
 MARGIN = 20
 
 CONTENT = {
-    "base": "errors, files, commands", "volumes": "stacks in and out", "nets": "Caffe nets, models",
+    "base": "errors, files, commands", "cluster": "Slurm and Dask", "volumes": "stacks in and out", "nets": "Caffe nets, models",
     "datasets": "public and synthetic", "dense_plan": "exact dense nets", "engines": "what runs a tile",
     "patches": "patch databases", "evaluate": "scores", "train": "Caffe training", "oracle": "loss without a feature",
     "ordering": "order of features", "surgery": "features removed", "prune": "Table 1 or budget",

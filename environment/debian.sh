@@ -178,7 +178,7 @@ install_wheels() {
     mkdir -p "$WHEELS"
     say "installing the Python packages"
     if ! install_from_cache; then
-        say "fetching $(grep -c == "$LOCK") Python packages (135 MB in all)"
+        say "fetching $(grep -c == "$LOCK") Python packages (220 MB in all)"
         : >"$LOG"
         # Debian's own pip fetches (it would install into the user's home), the locked one installs.
         if ! run_pip "$(printf '%s:' "$PARTIAL"/unpacked/usr/share/python-wheels/*.whl)" \

@@ -37,6 +37,7 @@ COMMANDS = {
     "bench_pruning": "compare the fast ordering with plain ones",
     "bench_train": "compare the kernels that Caffe can train with",
     "bench_segment": "compare the engines of segmentation",
+    "bench_scale": "what a segmentation of 10 to 10,000 slices costs beside the network",
 }
 """Modules with a command line, in the order of work, and what each is for."""
 

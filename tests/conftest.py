@@ -47,3 +47,14 @@ def database(tmp_path_factory):
     write_synthetic(folder / "synth", slices=4, size=128, seed=0)
     stack = LabelledStack(str(folder / "synth" / "raw.tif"), str(folder / "synth" / "membranes.tif"), val_slices="3:4")
     return make_database([stack], folder / "patches", "membrane", train=600, val=200)
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    """A real Slurm of two nodes, of which an array holds three jobs at most."""
+    from .cluster.real_slurm import Slurm, what_is_missing
+    if what_is_missing():
+        pytest.skip(what_is_missing())
+    cluster = Slurm(tmp_path_factory.mktemp("slurm"), most=4)
+    yield cluster
+    cluster.close()

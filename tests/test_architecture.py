@@ -8,7 +8,7 @@ import pytest
 
 from .conftest import ROOT
 
-ORDER = ("base", "volumes", "nets", "datasets", "dense_plan", "engines", "patches", "evaluate", "train", "oracle", "ordering",
+ORDER = ("base", "cluster", "volumes", "nets", "datasets", "dense_plan", "engines", "patches", "evaluate", "train", "oracle", "ordering",
          "surgery", "prune", "segment", "watch", "export", "plots", "reproduce", "report")
 """Folders of the package: each may import from those before it. Files at the top may import from all."""
 LONGEST = 350

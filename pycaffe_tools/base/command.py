@@ -4,20 +4,24 @@ A command-line module parses its options, calls one function and prints.  It
 ends with ``run(cli, "NAME")``, which turns what a user can put right into one
 sentence on standard error.
 
-Exit codes: 0 done; 1 the sentence says why not; 2 wrong usage; 130 interrupted.
+Exit codes: 0 done; 1 the sentence says why not; 2 wrong usage; 75 it passes, and the same command, given again
+later, goes on (another process holds a lock, or the disk is full); 130 interrupted.
 """
 
 from __future__ import annotations
 
 import errno
 import math
-import re
 import sys
 from typing import Any, List, NoReturn, Optional
 
 import click
 
-from .errors import UserError
+from .errors import FULL, TemporaryError, UserError
+from .files import whole_name
+
+PASSING = 75
+"""Exit code of what passes; ``EX_TEMPFAIL`` of sysexits.h, which batch systems know."""
 
 SEED = click.IntRange(0, 2 ** 31 - 1)
 """Type of every ``--seed``: numpy refuses negative ones, and Caffe takes them for "draw one"."""
@@ -70,7 +74,7 @@ def main(command: click.Command, name: str, argv: Optional[List[str]] = None, *,
         return 130
     except UserError as error:
         _say(f"error: {error}")
-        return 1
+        return PASSING if isinstance(error, TemporaryError) else 1
     except BrokenPipeError:
         # The reader (head, less) went away: not an error, but nothing more can be printed.
         sys.stderr.close()
@@ -83,13 +87,13 @@ def main(command: click.Command, name: str, argv: Optional[List[str]] = None, *,
         if sentence is None:
             raise
         _say(f"error: {sentence}")
-        return 1
+        return PASSING if error.errno in FULL else 1
 
 
 def _operating_system_sentence(error: OSError) -> Optional[str]:
     # A file that is not whole yet is for the user the one that it will be.
-    where = re.sub(r"\.([^/]*)\.partial-\d+", r"\1", str(error.filename)) if error.filename else "the output"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    where = whole_name(str(error.filename)) if error.filename else "the output"
+    if error.errno in FULL:
         return f"{where}: the disk is full; free some space and run the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where}: permission denied; choose a place that you may write to, or read from"

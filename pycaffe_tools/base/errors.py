@@ -8,13 +8,21 @@ this package and keeps its traceback.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager
 from typing import Iterator, Union
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the operating system's errors for a full disk, and for a quota that is used up."""
+
 
 class UserError(Exception):
     """A condition the user can put right, told in one sentence."""
+
+
+class TemporaryError(UserError):
+    """A condition that passes: the same command, given again later, goes on (exit code 75)."""
 
 
 @contextmanager
@@ -25,4 +33,4 @@ def naming(path: Union[str, os.PathLike[str]]) -> Iterator[None]:
     except UserError as error:
         if str(path) in str(error):
             raise
-        raise UserError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None

@@ -7,13 +7,15 @@ place, flushed to the disk, and renamed: a rename either happened or it did not.
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
+import socket
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, Optional, Union
@@ -21,6 +23,9 @@ from typing import Any, Dict, Iterable, Iterator, Optional, Union
 from .errors import UserError
 
 PathLike = Union[str, "os.PathLike[str]"]
+
+ABANDONED = 2 * 24 * 3600.0
+"""Seconds without a change after which an unfinished file of another computer is taken for one that nobody writes any more."""
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 """Folder of the package, wherever in it a module lies."""
@@ -82,18 +87,19 @@ def require_ending(path: PathLike, ending: str) -> None:
 
 
 @contextmanager
-def atomic_file(path: PathLike) -> Iterator[Path]:
+def atomic_file(path: PathLike, tidy: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
 
     The temporary name keeps the suffix, since libraries choose formats by it.
-    What killed processes left of the same file is removed.
+    What killed processes left of the same file is removed (see :func:`_abandoned`);
+    not if ``tidy`` is false, for folders of so many files that they are looked
+    through once (:func:`remove_abandoned`) and not for each of them.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.stem)}.partial-*{glob.escape(path.suffix)}"):
-        if not _is_running(left.stem.rsplit("-", 1)[1]):
-            left.unlink()
-    temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+    for left in _abandoned(path, path.stem, path.suffix) if tidy else ():
+        left.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.stem}.partial-{_owner()}{path.suffix}")
     try:
         yield temporary
         _flush(temporary)
@@ -104,12 +110,13 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_directory(path: PathLike, force: bool = False) -> Iterator[Path]:
+def atomic_directory(path: PathLike, force: bool = False, replaced: Iterable[str] = ()) -> Iterator[Path]:
     """Give a temporary folder beside ``path``; rename it to ``path`` if the block succeeds.
 
     Folders that killed processes left behind are removed.  An existing
     ``path`` is refused, or with ``force`` replaced, but only once the new
-    content is complete, and only if the old one holds nothing else.
+    content is complete, and only if the old one holds nothing but what the new
+    one has as well, and the ``replaced`` entries.
 
     Raises
     ------
@@ -119,17 +126,16 @@ def atomic_directory(path: PathLike, force: bool = False) -> Iterator[Path]:
     refuse_existing(path, force)
     _refuse_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
-        if not _is_running(left.name.rsplit("-", 1)[1]):
-            shutil.rmtree(left, ignore_errors=True)
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    for left in _abandoned(path, path.name):
+        shutil.rmtree(left, ignore_errors=True)
+    temporary = path.with_name(f".{path.name}.partial-{_owner()}")
     temporary.mkdir()
     try:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 _flush(file)
-        _put_in_place(temporary, path)
+        _put_in_place(temporary, path, replaced)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -147,37 +153,16 @@ def refuse_other_files(path: PathLike, replaced: Iterable[str]) -> None:
                         f"--force would delete; choose another name, or move them away")
 
 
-def _put_in_place(new: Path, path: Path) -> None:
+def _put_in_place(new: Path, path: Path, replaced: Iterable[str]) -> None:
     if not path.exists():
         os.replace(new, path)
         return
-    refuse_other_files(path, (entry.name for entry in new.iterdir()))
+    refuse_other_files(path, [*replaced, *(entry.name for entry in new.iterdir())])
     # Killed in between, there is the old one under another name, never none.
-    aside = path.with_name(f".{path.name}.replaced-{os.getpid()}")
+    aside = path.with_name(f".{path.name}.replaced-{_owner()}")
     os.replace(path, aside)
     os.replace(new, path)
     shutil.rmtree(aside)
-
-
-def lock_folder(folder: PathLike) -> int:
-    """Take a folder of results for this process, by a file ``lock`` in it that the operating system lets go of with the process.
-
-    Returns
-    -------
-    A descriptor that holds the lock until it is closed.
-
-    Raises
-    ------
-    UserError : another process holds it.
-    """
-    descriptor = os.open(Path(folder) / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise UserError(f"{folder}: another process is writing this output; "
-                        f"wait for it, or choose another output") from None
-    return descriptor
 
 
 def write_text(path: PathLike, text: str) -> None:
@@ -233,6 +218,68 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _owner() -> str:
+    """Who writes an unfinished file, and a token that nobody else has, as it stands in the file's name."""
+    return f"{_computer()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def whole_name(path: str) -> str:
+    """The name that an unfinished file will have, in the place of its own."""
+    return re.sub(r"\.([^/]*)\.partial-[^-/]+-\d+-[0-9a-f]{8}", r"\1", path)
+
+
+def _computer() -> str:
+    """What tells where a process number means something: the host's name, and a hash of its start and of the name space
+    of processes, since containers on one host count their own."""
+    told = socket.gethostname()
+    for file, read in (("/proc/sys/kernel/random/boot_id", _first_line), ("/proc/self/ns/pid", os.readlink)):
+        try:
+            told += read(file)
+        except OSError:         # not Linux, where the name has to do
+            pass
+    return f"{re.sub(r'[^A-Za-z0-9_]', '_', socket.gethostname())[:16]}.{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+
+
+def _first_line(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8").strip()
+
+
+def _abandoned(path: Path, stem: str, suffix: str = "") -> Iterator[Path]:
+    """Unfinished files of ``path`` that nobody writes any more.
+
+    Of this computer, those whose process has ended.  Nothing can be asked
+    about a process of another computer, so its file counts as abandoned when
+    it has not changed for :data:`ABANDONED` seconds.
+    """
+    before = f".{stem}.partial-"
+    for left in path.parent.glob(f"{glob.escape(before)}*{glob.escape(suffix)}"):
+        if _is_abandoned(left, left.name[len(before):len(left.name) - len(suffix)]):
+            yield left
+
+
+def _is_abandoned(left: Path, owner: str) -> bool:
+    computer, _, rest = owner.partition("-")
+    process_id = rest.partition("-")[0]
+    if computer == _computer() and process_id:
+        return not _is_running(process_id)
+    return time.time() - _last_change(left) > ABANDONED
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the unfinished files in a folder that nobody writes any more."""
+    for left in folder.glob(".*.partial-*"):
+        if left.is_file() and _is_abandoned(left, left.name.rsplit(".partial-", 1)[1]):
+            left.unlink(missing_ok=True)
+
+
+def _last_change(path: Path) -> float:
+    """Latest change of a file, or of anything in a folder, in seconds since 1970; now, if it is gone."""
+    try:
+        return max(entry.stat().st_mtime for entry in [path, *path.rglob("*")])
+    except FileNotFoundError:
+        return time.time()
 
 
 def _is_running(process_id: str) -> bool:

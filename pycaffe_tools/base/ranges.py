@@ -106,6 +106,49 @@ def _one_range(part: str, count: int, option: str) -> Tuple[int, int]:
                         f"write for example 0:4 or 0:4,9") from None
 
 
+class Part(NamedTuple):
+    """Part ``number`` of ``total`` parts, counted from 1."""
+
+    number: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.total}"
+
+    def of(self, slices: Sequence[int]) -> List[int]:
+        """This part's own of some slices: neighbours, in all parts as many, or one more in some of them.
+
+        It depends on nothing but the numbers, so every computer finds the same parts.
+
+        >>> [Part(number, 3).of(range(5)) for number in (1, 2, 3)]
+        [[0], [1, 2], [3, 4]]
+
+        Raises
+        ------
+        UserError : there are more parts than slices.
+        """
+        if self.total > len(slices):
+            raise UserError(f"--part {self}: there {'is' if len(slices) == 1 else 'are'} only {len(slices)} "
+                            f"slice{'' if len(slices) == 1 else 's'}; ask for at most {len(slices)} parts")
+        first, stop = ((number * len(slices)) // self.total for number in (self.number - 1, self.number))
+        return list(slices[first:stop])
+
+
+def parse_part(text: Optional[str]) -> Optional[Part]:
+    """Part of ``3/16``; None stands for the whole.
+
+    Raises
+    ------
+    UserError : not of that form, or not one of these parts.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text.strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UserError(f"--part {text}: not a part; write NUMBER/COUNT, counted from 1, for example 3/16")
+    return Part(int(match[1]), int(match[2]))
+
+
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
           "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 

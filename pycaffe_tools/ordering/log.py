@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any, Callable, Dict, Generic, List, Mapping, NamedTuple, Optional, Type, TypeVar
 
-from ..base.errors import UserError
+from ..base.errors import TemporaryError, UserError
 from ..base.fields import Fields
 from ..base.files import PathLike
 
@@ -100,7 +100,7 @@ class Log(Generic[AnyStep]):
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 self._file.close()
-                raise UserError(f"{self.path}: another process is making this ordering; wait for it") from None
+                raise TemporaryError(f"{self.path}: another process is making this ordering; wait for it") from None
             self._read()
         return self
 

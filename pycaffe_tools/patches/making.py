@@ -31,7 +31,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from .. import __version__
-from ..base.errors import UserError
+from ..base.errors import TemporaryError, UserError
 from ..base.files import PathLike, atomic_directory, refuse_existing, write_json
 from ..base.progress import Progress
 from ..base.ranges import parse_slices
@@ -257,8 +257,8 @@ def _check_room(out: Path, patches: int, patch_size: int) -> None:
         raise _disk_full(out, f" (it needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free)")
 
 
-def _disk_full(out: Path, detail: str = "") -> UserError:
-    return UserError(f"{out}: the disk is full{detail}; free some space and run the same command again")
+def _disk_full(out: Path, detail: str = "") -> TemporaryError:
+    return TemporaryError(f"{out}: the disk is full{detail}; free some space and run the same command again")
 
 
 def _write_split(folder: Path, out: Path, name: str, slices: Sequence[_Slice], wanted: int,

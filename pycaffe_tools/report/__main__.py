@@ -10,11 +10,12 @@ import click
 from ..base.command import OPTIONS, run
 from ..base.files import PathLike, write_json, write_text
 from .figures import draw_figures
+from .front import table_front
 from .judging.claim import Claim
 from .markup import html, markdown
 from .page import blocks_of
 from .results import Results
-from .tables import all_tables, table_summary
+from .tables import WHERE_RUN, all_tables, table_summary
 from .verdicts import judge_claims
 
 
@@ -26,7 +27,9 @@ def write_report(folder: PathLike) -> List[Claim]:
     UserError : there are no logs.
     """
     results = Results(folder)
-    for table in [*all_tables(results), table_summary(results)]:
+    for table in [*all_tables(results), table_front(results), table_summary(results)]:
+        if not table.rows and table.name in WHERE_RUN:
+            continue
         write_text(results.folder / "tables" / f"{table.name}.csv", table.as_csv())
         write_text(results.folder / "tables" / f"{table.name}.md", f"**{table.title}**\n\n{table.as_markdown()}\n")
     judged = judge_claims(results)

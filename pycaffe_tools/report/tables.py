@@ -20,6 +20,9 @@ from .results import CRITERIA, Results
 NONE = ""
 """A cell that has no number."""
 
+WHERE_RUN = ("curve", "stability", "transfer", "front")
+"""Tables that are there only where their runs are planned and done."""
+
 
 class Table(NamedTuple):
     """A table for people: cells are text already."""

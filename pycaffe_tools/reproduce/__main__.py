@@ -9,16 +9,19 @@ in the results.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import List, Sequence
+from typing import List, Optional, Sequence
 
 import click
 
-from ..base.command import OPTIONS, run
-from ..base.errors import UserError
+from ..base.command import OPTIONS, PASSING, run
+from ..base.errors import TemporaryError, UserError
 from ..base.progress import duration
+from ..cluster.signals import when_asked
 from .catalogue import DATA_SETS, SCALES, STAGES
 from .collect import refuse_another_scale
+from .jobs import SUBMIT, with_needs, write_jobs
 from .nodes import Node
 from .plan import plan
 from .runner import Outcome, Runner
@@ -69,8 +72,11 @@ def table(outcome: Outcome) -> List[str]:
 @click.option("--trust-logs", is_flag=True,
               help="What has its log in the results, but no files in the store, is done unless a run to come needs them.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with estimated times, and stop.")
+@click.option("--only", metavar="RUN", help="Run this one alone; what it needs has to be done.")
+@click.option("--slurm", metavar="JOBDIR", type=click.Path(path_type=Path), help="Run nothing; write a job for each run into JOBDIR.")
+@click.option("--sbatch", metavar="OPTIONS", default="", help='Options of sbatch for the jobs, such as "--partition=x --mem=8G".')
 def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: str, processes: int, redo: bool,
-        trust_logs: bool, dry_run: bool) -> int:
+        trust_logs: bool, dry_run: bool, only: Optional[str], slurm: Optional[Path], sbatch: str) -> int:
     """Run the reproduction of the paper on DATASET.
 
     \b
@@ -79,6 +85,15 @@ def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: s
     Killed at any moment, the same command goes on. A run that fails stops
     those that need it and no others. Make the report with
     python -m pycaffe_tools.report results/DATASET.
+
+    Several of these commands may work on one store, on one computer or on many
+    that see it. On Slurm, each run can be a job:
+
+    \b
+    python -m pycaffe_tools.reproduce epfl --runs /scratch/runs --em data/em --slurm JOBDIR
+    JOBDIR/submit.sh
+
+    When jobs failed, both again submit what is not done.
     """
     whole = plan(data_set, scale)
     nodes = up_to(whole, stage)
@@ -90,12 +105,54 @@ def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: s
         raise UserError(f"{em / DATA_SETS[data_set].raw}: there is no such stack; say where it lies with --em, "
                         f"or make it from the public files as data/README.md says")
     refuse_another_scale(results / data_set, scale)
+    if slurm:
+        words = ["pycaffe_tools.reproduce", data_set, "--scale", scale, "--em", str(em.absolute()), "--runs", str(runs.absolute()),
+                 "--results", str(results.absolute()), "--stage", stage, *(["--redo"] if redo else []),
+                 *(["--trust-logs"] if trust_logs else [])]
+        done = Runner(nodes, store, results / data_set, processes, redo, whole, trust_logs=trust_logs).done
+        return _plan_jobs(slurm, [node for node in nodes if node.name not in done], store, words, sbatch)
+    if only:
+        nodes = with_needs(whole, only)
     with store:
-        runner = Runner(nodes, store, results / data_set, processes, redo, whole, trust_logs=trust_logs)
-        outcome = runner.run()
+        if only:
+            _refuse_missing_needs(nodes, store, redo)
+        runner = Runner(nodes, store, results / data_set, processes, redo, whole, trust_logs=trust_logs, wait=not only)
+        outcome = _run_until_asked(runner) if only else runner.run()
     for line in table(outcome):
         click.echo(line)
-    return 1 if outcome.failed or outcome.blocked else 0
+    passing = outcome.failed and set(outcome.failed) <= set(outcome.passing)
+    return PASSING if passing else 1 if outcome.failed or outcome.blocked else 0
+
+
+def _refuse_missing_needs(nodes: Sequence[Node], store: RunStore, redo: bool) -> None:
+    for node in nodes[:-1]:
+        if not store.is_done(node, redo):
+            raise UserError(f"{store.root}: {node.name} is not done, which {nodes[-1].name} needs; run it first")
+
+
+class _Asked(BaseException):
+    """A batch system is going to kill this job."""
+
+
+def _run_until_asked(runner: Runner) -> Outcome:
+    def stop() -> None:
+        raise _Asked
+
+    try:
+        with when_asked(stop):
+            return runner.run()
+    except _Asked:
+        raise TemporaryError(f"{runner.store.root}: stopped, as it was asked to; the same command goes on") from None
+
+
+def _plan_jobs(folder: Path, left: Sequence[Node], store: RunStore, words: Sequence[str], sbatch: str) -> int:
+    if not left:
+        click.echo(f"{store.root}: all runs are done, nothing to do")
+        return 0
+    for path in write_jobs(folder, left, words, sbatch):
+        click.echo(f"wrote {path}")
+    click.echo(f"{len(left)} runs; submit them with {shlex.quote(str(folder.absolute() / SUBMIT))}")
+    return 0
 
 
 if __name__ == "__main__":

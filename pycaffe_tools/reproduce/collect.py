@@ -29,6 +29,7 @@ import numpy as np
 from ..base.errors import UserError
 from ..base.fields import read_fields
 from ..base.files import PathLike, read_json_object, write_text
+from ..base.locks import FileLock
 from ..base.machine import processor
 from ..nets.netgraph import read_net
 from ..volumes.opening import open_volume
@@ -41,6 +42,12 @@ from .store import RunStore
 def logs(results: PathLike) -> Path:
     """Folder of the logs below the results of one data set."""
     return Path(results) / "logs"
+
+
+def results_lock(results: PathLike) -> FileLock:
+    """Held while something is collected, since several runners may share the results."""
+    return FileLock(Path(results) / ".collecting", results, "collects results there", "run the same command again", 120.0,
+                    passing=True)
 
 
 def collect(node: Node, store: RunStore, results: PathLike) -> None:

@@ -13,13 +13,18 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set
 import click
 
 from ..base.child import child_environment, die_with_parent
+from ..base.command import PASSING
+from ..base.errors import TemporaryError
 from ..base.files import PACKAGE_ROOT
 from ..base.progress import duration
-from .collect import collect, collect_plan, is_logged
+from .collect import collect, collect_plan, is_logged, results_lock
+from .locks import RunLocks
 from .nodes import Node
 from .store import RunStore
 
 POLL = 0.1
+LOOK_AGAIN = 2.0
+"""Seconds after which a run that another runner works on is looked at again."""
 TRUST = 120.0
 """Seconds of measured work at which estimates of the plan and measurements count alike."""
 
@@ -33,13 +38,16 @@ class Outcome(NamedTuple):
     """With the last line of the log."""
     blocked: List[str]
     """Not run, since they need something that failed."""
+    passing: List[str] = []
+    """Those of the failed ones whose reason passes."""
 
 
 class _Running:
     """A node at work: its commands one after the other."""
 
-    def __init__(self, node: Node, store: RunStore, processes: int):
-        self.node, self.store, self.processes = node, store, processes
+    def __init__(self, node: Node, store: RunStore, locks: RunLocks):
+        self.node, self.store, self.locks = node, store, locks
+        self.passing = False
         self.start = time.monotonic()
         self.step = 0
         store.prepare(node)
@@ -54,7 +62,7 @@ class _Running:
         # Its own session, so that Ctrl-C reaches it once, through us; and it ends when this program is killed.
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._stream, stderr=subprocess.STDOUT,
                                 env=environment, start_new_session=True, preexec_fn=die_with_parent,
-                                pass_fds=(self.store.lock_number,))
+                                pass_fds=(self.store.lock_number, *self.locks.numbers))
 
     def poll(self) -> Optional[bool]:
         """None while it runs, then whether it ended well."""
@@ -66,6 +74,7 @@ class _Running:
             self._process = self._begin()
             return None
         self._stream.close()
+        self.passing = code == PASSING
         return code == 0
 
     @property
@@ -81,6 +90,7 @@ class _Running:
             self._process.kill()
             self._process.wait()
         self._stream.close()
+        self.locks.release()
 
 
 def _module(command: Sequence[str]) -> List[str]:
@@ -97,6 +107,7 @@ class Runner:
     results : folder that gets what the report needs.
     processes : nodes at once.
     redo : run nodes again that were made by other commands.
+    wait : whether to wait for runs that other runners work on; otherwise they are an error.
     whole : the whole plan, for the results; ``nodes`` by default.
     say : called with lines for the user.
     trust_logs : a node whose log is in ``results`` is done, although its files are not in the store, where nothing that
@@ -104,10 +115,11 @@ class Runner:
     """
 
     def __init__(self, nodes: Sequence[Node], store: RunStore, results: Path, processes: int, redo: bool = False,
-                 whole: Optional[Sequence[Node]] = None, say: Any = None, trust_logs: bool = False):
+                 whole: Optional[Sequence[Node]] = None, say: Any = None, trust_logs: bool = False, wait: bool = True):
         self.nodes, self.store, self.results, self.processes = list(nodes), store, results, processes
         self.plan = list(whole or nodes)
         self.say = say or (lambda line: click.echo(line, err=True))
+        self.wait = wait
         self.done: Set[str] = set()
         for node in self.nodes:
             # What depends on something that is run again is run again.
@@ -118,7 +130,10 @@ class Runner:
             self.done |= self._logged()
         self.skipped = [node.name for node in self.nodes if node.name in self.done]
         self.failed: Dict[str, str] = {}
+        self.passing: List[str] = []
         self.running: List[_Running] = []
+        self._records = {node.name: store.record_time(node.name) for node in self.nodes}
+        self._elsewhere: Dict[str, float] = {}
         self._measured = [0.0, 0.0]
 
     def _logged(self) -> Set[str]:
@@ -136,17 +151,17 @@ class Runner:
 
     def run(self) -> Outcome:
         """Run what is not done; returns when nothing more can be run."""
-        begun, before = time.monotonic(), self.store.sessions()
+        begun = time.monotonic()
         session = {"started": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "processes": self.processes}
         completed: List[str] = []
-        self.collect_accounts()
-        for node in self.nodes:
-            if node.name in self.done and self.store.record(node.name) is not None:
-                collect(node, self.store, self.results)
+        self._collect([node for node in self.nodes if node.name in self.done and self.store.record(node.name) is not None])
         try:
             while True:
+                known = len(self.done)
                 self._start_ready()
-                if not self.running:
+                if len(self.done) > known:
+                    continue        # by another runner: what needs it is ready now
+                if not self.running and not self._elsewhere:
                     break
                 time.sleep(POLL)
                 for running in list(self.running):
@@ -154,18 +169,20 @@ class Runner:
                     if ended_well is not None:
                         self.running.remove(running)
                         self._end(running, ended_well, completed)
-                        self.store.write_session(before, {**session, "seconds": round(time.monotonic() - begun),
-                                                          "nodes": len(completed)})
-                        self.collect_accounts()
+                        self.store.write_session({**session, "seconds": round(time.monotonic() - begun), "nodes": len(completed)})
+                        self._collect([])
         finally:
             for running in self.running:
                 running.stop()
         blocked = [node.name for node in self.nodes if node.name not in self.done and node.name not in self.failed]
-        return Outcome(completed, self.skipped, self.failed, blocked)
+        return Outcome(completed, self.skipped, self.failed, blocked, self.passing)
 
-    def collect_accounts(self) -> None:
-        """Bring what the results say of the whole up to date."""
-        collect_plan(self.plan, self.store, self.results, self.trust_logs)
+    def _collect(self, nodes: Sequence[Node]) -> None:
+        """Bring what the results say of these nodes, and of the whole, up to date."""
+        with results_lock(self.results):
+            collect_plan(self.plan, self.store, self.results, self.trust_logs)
+            for node in nodes:
+                collect(node, self.store, self.results)
 
     def _ready(self) -> List[Node]:
         busy = {running.node.name for running in self.running}
@@ -175,24 +192,52 @@ class Runner:
                 and all(need in self.done for need in node.needs) and not locked.intersection(node.locks)]
 
     def _start_ready(self) -> None:
-        while len(self.running) < self.processes and not any(running.node.alone for running in self.running):
-            ready = self._ready()
-            if not ready or (ready[0].alone and self.running):
+        for node in self._ready():
+            if len(self.running) >= self.processes or any(running.node.alone for running in self.running):
                 return
-            self.running.append(_Running(ready[0], self.store, self.processes))
-            self.say(f"{self._count()} started {ready[0].name}")
+            if node.alone and self.running:
+                return
+            # Those that wait behind a lock which this loop has just taken are found not ready the next time.
+            if time.monotonic() >= self._elsewhere.get(node.name, 0.0) and node in self._ready():
+                self._start(node)
+
+    def _start(self, node: Node) -> None:
+        """Start a run, unless another runner works on it or has done it."""
+        locks = RunLocks(node, self.store)
+        try:
+            locks.acquire()
+        except TemporaryError as held:
+            if not self.wait:
+                raise
+            if node.name not in self._elsewhere:
+                self.say(f"{self._count()} waiting {node.name}: {held}")
+            self._elsewhere[node.name] = time.monotonic() + LOOK_AGAIN
+            return
+        self._elsewhere.pop(node.name, None)
+        if self.store.record_time(node.name) != self._records[node.name] and self.store.is_done(node):
+            locks.release()
+            self.done.add(node.name)
+            self.skipped.append(node.name)
+            self._collect([node])
+            self.say(f"{self._count()} done    {node.name} by another runner")
+            return
+        self.running.append(_Running(node, self.store, locks))
+        self.say(f"{self._count()} started {node.name}")
 
     def _end(self, running: _Running, ended_well: bool, completed: List[str]) -> None:
         node = running.node
         if ended_well and not self.store.path(node.output).is_file():
             ended_well = False
         if not ended_well:
+            running.locks.release()
+            self.passing += [node.name] if running.passing else []
             self.failed[node.name] = _last_line(self.store.log(node))
             self.say(f"{self._count()} FAILED  {node.name}: {self.failed[node.name]} (all of it: "
                      f"{self.store.log(node)})")
             return
         self.store.finish(node, running.seconds, self.processes)
-        collect(node, self.store, self.results)
+        running.locks.release()
+        self._collect([node])
         self.done.add(node.name)
         completed.append(node.name)
         self._measured[0] += running.seconds

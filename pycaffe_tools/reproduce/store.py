@@ -5,8 +5,10 @@
 ``done/<node>.json``       written when the node has ended: commands, hash of its output, hashes
                            of what it needed, seconds, code
 ``log/<node>.log``         what its commands printed
-``sessions.json``          how long the runner has worked, each time it was called
-``lock``                   held while a runner works here
+``sessions/``              how long a runner has worked, a file for each time one was called
+                           (``sessions.json`` in older stores)
+``lock``                   held by all runners together that work here
+``locks/``                 held by the runner that works on a run (:mod:`pycaffe_tools.reproduce.locks`)
 =========================  ===================================================================
 
 A node counts as done if its record is there, says the same commands, its
@@ -17,10 +19,11 @@ command can do that.  A store belongs to the stacks that its patches came from.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
+import secrets
 import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -28,6 +31,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..base.errors import UserError
 from ..base.files import PACKAGE_ROOT, PathLike, read_json, sha256, write_json
+from ..base.locks import FileLock
 from ..nets.model import open_model
 from ..nets.paper import PRUNED_LAYERS
 from ..patches.database import open_database
@@ -49,30 +53,22 @@ class RunStore:
 
     def __init__(self, root: PathLike, em: PathLike):
         self.root, self.em = Path(root).absolute(), Path(em).absolute()
-        self._lock: Any = None
+        self._session = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{socket.gethostname()}-{secrets.token_hex(3)}"
+        # Older versions hold it alone.
+        self._lock = FileLock(self.root / "lock", self.root, "reproduces in this store, by an older version",
+                              "wait for it, or choose another one", PATIENCE, shared=True)
 
     def __enter__(self) -> RunStore:
-        self.root.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.root / "lock", "w")
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return self
-            except OSError:
-                if time.monotonic() > deadline:
-                    self._lock.close()
-                    raise UserError(f"{self.root}: another reproduction is working in this store; wait for it, "
-                                    f"or choose another one") from None
-                time.sleep(0.2)
+        self._lock.acquire()
+        return self
 
     def __exit__(self, *exception: object) -> None:
-        self._lock.close()
+        self._lock.release()
 
     @property
     def lock_number(self) -> int:
         """File descriptor of the lock: children hold it too, so that none of them can outlive it."""
-        return int(self._lock.fileno())
+        return self._lock.number
 
     def path(self, relative: str) -> Path:
         """Where something of the store lies."""
@@ -85,6 +81,11 @@ class RunStore:
     def filled(self, command: Sequence[str]) -> List[str]:
         """A command with the placeholders of :mod:`pycaffe_tools.reproduce.plan` replaced."""
         return [part.replace("{runs}", str(self.root)).replace("{em}", str(self.em)) for part in command]
+
+    def record_time(self, name: str) -> int:
+        """When a node's record was written, in nanoseconds; 0 if there is none."""
+        path = self.root / "done" / f"{name}.json"
+        return path.stat().st_mtime_ns if path.is_file() else 0
 
     def record(self, name: str) -> Optional[Dict[str, Any]]:
         """What is known of a node that has ended; None if it has not."""
@@ -165,13 +166,14 @@ class RunStore:
         return record["sha256"] if record else None
 
     def sessions(self) -> List[Dict[str, Any]]:
-        """One entry a call of the runner: start, seconds, nodes done."""
+        """One entry a call of a runner: start, seconds, nodes done."""
         path = self.root / "sessions.json"
-        return read_json(path) if path.is_file() else []
+        before: List[Dict[str, Any]] = read_json(path) if path.is_file() else []
+        return before + [read_json(path) for path in sorted((self.root / "sessions").glob("*.json"))]
 
-    def write_session(self, before: Sequence[Mapping[str, Any]], session: Mapping[str, Any]) -> None:
-        """Record how long the present call has worked, so that a kill loses little of it."""
-        write_json(self.root / "sessions.json", [*before, session])
+    def write_session(self, session: Mapping[str, Any]) -> None:
+        """Record how long this process has worked, so that a kill loses little of it."""
+        write_json(self.root / "sessions" / f"{self._session}.json", session)
 
 
 def _first_difference(before: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> str:

@@ -8,16 +8,17 @@ from contextlib import closing
 from typing import Optional
 
 from ..base.files import PathLike
-from ..base.ranges import Pair
+from ..base.ranges import Pair, parse_part
 from .request import Request
 from .segmentation import Segmentation, Summary
 
 
-def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional[str] = None, crop: Optional[str] = None,
-            axes: Optional[str] = None, threshold: Optional[float] = None, mask_out: Optional[PathLike] = None,
+def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional[str] = None, part: Optional[str] = None,
+            crop: Optional[str] = None, axes: Optional[str] = None, threshold: Optional[float] = None, mask_out: Optional[PathLike] = None,
             overlay_out: Optional[PathLike] = None, mode: str = "dense", engine: str = "auto", tile: Optional[Pair] = None,
             max_memory: Optional[int] = None, workers: Optional[int] = None, dtype: str = "float32",
-            incomplete: bool = False, force: bool = False) -> Summary:
+            incomplete: bool = False, force: bool = False, ome_zarr: str = "0.4", compress: bool = False,
+            shared: bool = False) -> Summary:
     """Write the probability of membrane at every pixel of a volume, or complete what an interrupted call has begun.
 
     Parameters
@@ -26,6 +27,9 @@ def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional
         :func:`pycaffe_tools.volumes.creating.create_volume` for what is written.
     model : a model directory, made by :func:`pycaffe_tools.train` or :func:`pycaffe_tools.prune`.
     slices : half-open ranges such as ``"0:4,9"``; by default all.
+    part : only one part of these slices, such as ``"3/16"``, counted from 1; parts are joined by
+        :func:`pycaffe_tools.segment.outputs.merge`, or write into one OME-Zarr, which
+        :func:`pycaffe_tools.segment.in_place.sharing.finish` finishes.
     crop : part of each slice, ``"Y0:Y1,X0:X1"`` in pixels; patches reach beyond it.
     axes : axes of the input where the file does not name them, such as ``"CZYX"``.
     threshold : probability from which a pixel is membrane, 0 to 1; by default the model's.
@@ -39,6 +43,9 @@ def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional
     dtype : of the probabilities, ``"float32"``, or ``"uint8"`` for 255 times as much, rounded.
     incomplete : write the outputs even if slices failed; these slices are zero.
     force : replace outputs, and start unfinished ones from scratch.
+    ome_zarr : version of a ``.zarr``, ``"0.4"`` or ``"0.5"``.
+    compress : write an ``.h5`` in chunks, with gzip.
+    shared : write into an OME-Zarr in place although no part is asked for.
 
     Returns
     -------
@@ -56,8 +63,9 @@ def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional
     def text(path: Optional[PathLike]) -> Optional[str]:
         return None if path is None else os.fspath(path)
 
-    request = Request(os.fspath(input), os.fspath(out), os.fspath(model), slices, crop, axes, threshold, text(mask_out),
-                      text(overlay_out), mode, engine, tile, max_memory, workers, dtype, incomplete, force)
+    request = Request(os.fspath(input), os.fspath(out), os.fspath(model), slices, parse_part(part), crop, axes, threshold,
+                      text(mask_out), text(overlay_out), mode, engine, tile, max_memory, workers, dtype, incomplete, force, ome_zarr,
+                      compress, shared)
     with closing(Segmentation(request)) as work:
         for sentence in work.warnings:
             # The caller's line is behind this function and the package that can be called.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from ..base.errors import UserError
 from ..base.files import refuse_existing
@@ -11,6 +11,7 @@ from ..base.ranges import Pair
 from ..volumes.paths import split_dataset
 from ..volumes.provenance import provenance_path, read_provenance
 from ..volumes.volume import Volume
+from .in_place.shared_store import SharedStore
 from .request import Request
 from .slices.slice_store import MANIFEST, SliceStore, pixel_hash, refuse_difference
 
@@ -50,7 +51,7 @@ class Standing(NamedTuple):
     """Slices that need not be computed."""
 
 
-def earlier_run(request: Request, store: SliceStore) -> Optional[Earlier]:
+def earlier_run(request: Request, store: Union[SliceStore, SharedStore]) -> Optional[Earlier]:
     """The run that worked on this output before; None if there was none, or ``--force`` says to forget it.
 
     Raises
@@ -73,7 +74,7 @@ def earlier_run(request: Request, store: SliceStore) -> Optional[Earlier]:
     return None
 
 
-def compare(earlier: Optional[Earlier], manifest: Mapping[str, Any], request: Request, store: SliceStore,
+def compare(earlier: Optional[Earlier], manifest: Mapping[str, Any], request: Request, store: Union[SliceStore, SharedStore],
             slices: Sequence[int], volume: Volume) -> Standing:
     """What of a request is done already.
 
@@ -89,7 +90,7 @@ def compare(earlier: Optional[Earlier], manifest: Mapping[str, Any], request: Re
     """
     if earlier is None:
         return Standing(False, [])
-    refuse_difference(store.folder if earlier.record is None else Path(request.out), earlier.manifest, manifest)
+    refuse_difference(store.folder if earlier.record is None else Path(request.out), earlier.manifest, manifest, store.afresh)
     before, now = earlier.manifest["input"], manifest["input"]      # both are there, or they would differ
     touched = any(before.get(name) != now[name] for name in ("bytes", "modified"))
     if earlier.record is None:

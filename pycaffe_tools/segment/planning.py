@@ -7,15 +7,17 @@ engine predicts for a tile).
 
 from __future__ import annotations
 
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+import os
+from typing import Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from .. import engines
 from ..base.errors import UserError
-from ..base.machine import available_memory
+from ..base.machine import Limit, core_limit, free_memory, job_memory
 from ..base.ranges import Pair, size_text
 from ..engines.engine import patch_size
 from ..engines.tiling import even_tile, grid
 from ..nets.netgraph import NetGraph
+from .request import Request
 from .slices.slice_queue import slices_in_memory
 
 PATCH_TILE = 64
@@ -30,9 +32,24 @@ BYTES_PER_WORKER = 10**9
 """Memory that a worker may take where the user does not say, see :func:`default_limit`."""
 
 
-def default_limit(workers: int) -> int:
-    """Bytes allowed where the user does not say: 1 GB for each worker and this process, at most half of what is free."""
-    return min(BYTES_PER_WORKER * (workers + 1), available_memory() // 2)
+def default_limit(workers: int, environment: Mapping[str, str] = os.environ) -> Limit:
+    """Bytes allowed where the user does not say, for ``workers`` of them and this process.
+
+    1 GB for each; at most half of what is free, since other programs run here
+    too; and at most four fifths of what a batch system gave to this job alone.
+    """
+    free, job = free_memory(), job_memory(environment)
+    found = [Limit(BYTES_PER_WORKER * (workers + 1), "1 GB for each worker and this process"),
+             Limit(free.amount // 2, f"half of {free.source}")]
+    if job is not None:
+        found.append(Limit(job.amount * 4 // 5, f"four fifths of {job.source}"))
+    return min(found, key=lambda limit: limit.amount)
+
+
+def limits_here(request: Request) -> Tuple[Limit, Limit]:
+    """Cores and memory that a segmentation may use on this computer: what the user says, else what there is."""
+    count = core_limit() if request.workers is None else Limit(request.workers, "--workers")
+    return count, default_limit(count.amount) if request.max_memory is None else Limit(request.max_memory, "--max-memory")
 
 
 class Job(NamedTuple):

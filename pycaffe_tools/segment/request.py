@@ -11,10 +11,12 @@ import numpy as np
 from .. import __version__, engines
 from ..base.errors import UserError
 from ..base.files import refuse_inputs
-from ..base.ranges import Pair, Region, slice_ranges
+from ..base.ranges import Pair, Part, Region, slice_ranges
 from ..nets.model import Model, Normalisation
 from ..volumes.creating import check_output
 from ..volumes.paths import input_files, split_dataset
+from ..volumes.provenance import MASK, PROBABILITY
+from ..volumes.storage import DEFAULT_STORAGE, MAJORITY, MEAN, Storage
 from ..volumes.volume import Volume
 
 
@@ -25,6 +27,7 @@ class Request(NamedTuple):
     out: str
     model: str
     slices: Optional[str] = None
+    part: Optional[Part] = None
     crop: Optional[str] = None
     axes: Optional[str] = None
     threshold: Optional[float] = None
@@ -38,6 +41,10 @@ class Request(NamedTuple):
     dtype: str = "float32"
     incomplete: bool = False
     force: bool = False
+    ome_zarr: str = DEFAULT_STORAGE.ome_zarr
+    compress: bool = False
+    shared: bool = False
+    """Whether an OME-Zarr is filled in place, as parts do it."""
 
 
 def engine_of(request: Request) -> str:
@@ -54,6 +61,11 @@ def engine_of(request: Request) -> str:
     return engines.default_name() if request.engine == "auto" else request.engine
 
 
+def storage_for(ome_zarr: Optional[str], compress: bool, content: str) -> Storage:
+    """How an output is stored: probabilities are averaged for the levels of a pyramid, a mask's majority is taken."""
+    return Storage(ome_zarr or DEFAULT_STORAGE.ome_zarr, compress, MAJORITY if content == MASK else MEAN)
+
+
 def check_outputs(request: Request) -> None:
     """Refuse outputs that are inputs, or each other, or of a kind that cannot be written.
 
@@ -65,10 +77,10 @@ def check_outputs(request: Request) -> None:
     source = split_dataset(request.input)[0].resolve()
     if source in files:
         raise UserError(f"{request.input}: is the input and cannot be the output as well; choose another name")
-    for path, dtype in ((request.out, request.dtype), (request.mask_out, "uint8")):
+    for path, content, dtype in ((request.out, PROBABILITY, request.dtype), (request.mask_out, MASK, "uint8")):
         if path is None:
             continue
-        check_output(path, request.force, dtype)
+        check_output(path, request.force, dtype, storage_for(request.ome_zarr, request.compress, content))
         # A slice more among the slices of a folder would be read as one of them the next time.
         refuse_inputs(split_dataset(path)[0], source)
     if request.overlay_out:
@@ -84,21 +96,25 @@ def manifest_of(request: Request, volume: Volume, model: Model, normalisation: N
     base = Path(request.out).resolve().parent
     return {
         "input": {"path": os.path.abspath(request.input), "shape": list(volume.shape),
-                  "dtype": volume.dtype.name, "axes": request.axes, **_size_and_time(request.input)},
+                  "dtype": volume.dtype.name, "axes": request.axes, **size_and_time(request.input)},
         "model": {"name": model.name, "deploy_sha256": model.info["files"]["deploy.prototxt"],
                   "weights_sha256": model.info["files"]["weights.caffemodel"],
                   "normalisation": normalisation._asdict()},
         "options": {
-            "slices": slice_ranges(slices), "crop": list(region), "mode": request.mode, "engine": engine,
+            "slices": slice_ranges(slices), "part": str(request.part) if request.part else None,
+            "crop": list(region), "mode": request.mode, "engine": engine,
             "tile": list(tile), "dtype": request.dtype,
             "threshold": threshold if request.mask_out or request.overlay_out else None,
             **{name: os.path.relpath(os.path.abspath(path), base) if path else None
-               for name, path in (("mask_out", request.mask_out), ("overlay_out", request.overlay_out))}},
+               for name, path in (("mask_out", request.mask_out), ("overlay_out", request.overlay_out))},
+            # Only where they are chosen, so that outputs of older versions are known again.
+            **({"ome_zarr": request.ome_zarr} if request.ome_zarr != DEFAULT_STORAGE.ome_zarr else {}),
+            **({"compress": True} if request.compress else {})},
         "made_with": {"pycaffe_tools": __version__, "numpy": np.__version__},
     }
 
 
-def _size_and_time(path: str) -> Dict[str, int]:
+def size_and_time(path: str) -> Dict[str, int]:
     """Size and latest time of change of an input, in bytes and nanoseconds."""
     stats = [found.stat() for found in input_files(path)]
     return {"bytes": sum(stat.st_size for stat in stats), "modified": max(stat.st_mtime_ns for stat in stats)}

@@ -12,31 +12,38 @@ the number of slices, and whatever interrupts the work, the same command goes on
 
 from __future__ import annotations
 
-import errno
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
-from ..base.errors import UserError
+from ..base.errors import FULL, TemporaryError
+from ..base.files import remove_abandoned
+from ..base.machine import Limit
 from ..base.progress import Progress
-from ..base.ranges import parse_region, parse_slices, size_text
+from ..base.ranges import parse_region, parse_slices, size_text, slice_ranges
 from ..engines import RUN_BY_THREADS
 from ..nets.model import open_model
 from ..volumes.creating import create_volume
 from ..volumes.opening import open_volume
 from ..volumes.overlay import contrast_of, write_overlay
 from ..volumes.provenance import MASK, PROBABILITY, write_provenance
+from ..volumes.storage import Storage
 from ..volumes.volume import Volume
-from .earlier import compare, earlier_run
+from .earlier import Earlier, compare, earlier_run
+from .in_place.shared_store import SharedStore
+from .in_place.sharing import check_shared, is_shared, records_path, share_of, targets_of
 from .normalising import normalisation_of
 from .outputs import assemble, parts_path
+from .planning import limits_here
 from .plausibility import sample_grey_values, warnings_of
-from .request import Request, check_outputs, engine_of, manifest_of
+from .request import Request, check_outputs, engine_of, manifest_of, storage_for
 from .slices.computing import Computing, Slices
-from .slices.slice_store import DamagedSlice, SliceStore
+from .slices.slice_queue import SliceQueue
+from .slices.slice_store import MANIFEST, DamagedSlice, SliceStore
 
 
 class Summary(NamedTuple):
@@ -48,14 +55,25 @@ class Summary(NamedTuple):
     written: List[str]
 
 
+Compute = Callable[[List[int]], Tuple[List[int], Dict[int, str]]]
+"""From numbers of slices to those that are done now, and a sentence for each that failed."""
+
+
 class Segmentation:
     """A request with everything decided: made before any work, so that it can be shown first.
+
+    Parameters
+    ----------
+    request : what is asked.
+    limits : cores and memory to plan with, where the work is for another computer; by default what this one offers.
 
     Attributes
     ----------
     plan : engine, tile, workers and predicted memory.
     warnings : sentences for the user.
     skipped : slices that an earlier run has finished.
+    shared : whether results go straight into the output, an OME-Zarr that several processes fill.
+    whole, slices : the output's slices, and those of them that this process does.
     complete : whether the output is there already, from the same request.
 
     Raises
@@ -63,24 +81,39 @@ class Segmentation:
     UserError : anything that stands against the work, before it is begun.
     """
 
-    def __init__(self, request: Request):
+    def __init__(self, request: Request, limits: Optional[Tuple[Limit, Limit]] = None):
         self.request = request
         self.model = open_model(request.model)
         self.volume: Volume = open_volume(request.input, axes=request.axes)
-        self.slices = parse_slices(request.slices, self.volume.shape[0])
+        asked = parse_slices(request.slices, self.volume.shape[0])
+        self.shared = is_shared(request)
+        if self.shared:
+            check_shared(request)
+            self.whole, self.slices = share_of(request, asked, self.volume.shape[0])
+            request = request._replace(part=None)           # what is asked of the whole is the same for all parts
+        else:
+            self.whole = self.slices = request.part.of(asked) if request.part else asked
         self.region = parse_region(request.crop, self.volume.shape[1:])
-        self.store = SliceStore(parts_path(request.out))
+        self.store: Union[SliceStore, SharedStore] = SliceStore(parts_path(request.out))
+        if self.shared:
+            targets = targets_of(request, self._outputs(), len(self.whole), *self.region.shape, self.volume.pixel_size)
+            self.store = SharedStore(records_path(request.out), targets, self.whole, self.slices)
         engine = engine_of(request)
         check_outputs(request)
         earlier = earlier_run(request, self.store)
         grey = sample_grey_values(self.volume, self.slices)
         self.warnings = warnings_of(self.volume, grey, self.model)
         self.normalisation = normalisation_of(self.model, self.volume)
+        self._cores, self._memory = limits or limits_here(request)
         slices = Slices(self.volume.shape[1:], self.volume.dtype, self.region, len(self.slices))
-        self.computing = Computing(self.model, self.normalisation, request, engine, slices, earlier.tile if earlier else None)
+        self._computing = partial(Computing, self.model, self.normalisation, request, engine, slices,
+                                  limits=(self._cores, self._memory))
+        self.computing = self._computing(earlier.tile if earlier else None)
         self.plan, self.threshold = self.computing.plan, self.computing.threshold
-        self.manifest = manifest_of(request, self.volume, self.model, self.normalisation, self.slices, self.region, engine,
+        self.manifest = manifest_of(request, self.volume, self.model, self.normalisation, self.whole, self.region, engine,
                                     self.plan.tile, self.threshold)
+        self._stopping = False
+        self._queue: Optional[SliceQueue] = None
         self.complete, self.skipped = compare(earlier, self.manifest, request, self.store, self.slices, self.volume)
 
     def describe(self) -> List[str]:
@@ -97,44 +130,95 @@ class Segmentation:
             f"region   {self.region.shape[0]} x {self.region.shape[1]} of each slice",
             f"engine   {plan.engine} ({self.request.mode}), tiles of {plan.tile[0]}x{plan.tile[1]} ({plan.tiles} a slice), "
             f"{plan.workers} worker{'s' if plan.workers > 1 else ''} "
-            + ("by threads of this process" if plan.engine in RUN_BY_THREADS else "of one thread"),
-            f"memory   predicted peak {size_text(plan.peak)} of {size_text(plan.limit)} allowed: "
+            + ("by threads of this process" if plan.engine in RUN_BY_THREADS else "of one thread")
+            + f" (of {self._cores.amount}: {self._cores.source})",
+            f"memory   predicted peak {size_text(plan.peak)} of {size_text(plan.limit)} allowed ({self._memory.source}): "
             f"{plan.workers} x {size_text(plan.worker_bytes)} for workers, {size_text(plan.own_bytes)} for this process",
-            f"disk     {size_text(disk)} for results slice by slice and outputs together",
-            f"slices   {todo} to do, {len(self.skipped)} finished before"]
+            f"disk     {size_text(disk)} for " + ("slices in place, uncompressed and without the pyramid" if self.shared else
+                                                  "results slice by slice and outputs together"),
+            f"slices   {todo} to do, {len(self.skipped)} finished before"
+            + (f"; part {self.request.part}: {slice_ranges(self.slices)}" if self.request.part else "")]
 
     # -- the work --------------------------------------------------------------------------------------------
 
-    def run(self) -> Summary:
-        """Do what is missing, and put the outputs together when all slices are there."""
-        request = self.request
+    def run(self, compute: Optional[Compute] = None) -> Summary:
+        """Do what is missing, and put the outputs together when all slices are there.
+
+        Parameters
+        ----------
+        compute : computes slices and keeps them in ``store``; by default it is done on this machine.
+
+        Outputs that are filled in place are finished by :func:`pycaffe_tools.segment.in_place.sharing.finish`.
+
+        Raises
+        ------
+        TemporaryError : the disk is full, another process works on the same output, or :meth:`stop` was called.
+        UserError : anything else that a user can put right.
+        """
+        compute = compute or self.compute
         if self.complete:
             return Summary([], self.slices, {}, [])
-        todo = [z for z in self.slices if z not in set(self.skipped)]
+        done = set(self.skipped)
+        todo = [z for z in self.slices if z not in done]
         self._probe_outputs(len(todo))
         with self.store as store:
             try:
-                store.begin(self.manifest, request.force)
-                completed, failed = self._compute(todo) if todo else ([], {})
+                if isinstance(store, SharedStore):
+                    self._take_tile_of(store.agree(self.manifest, self.request.force))
+                    store.begin(self.manifest)
+                else:
+                    store.begin(self.manifest, self.request.force)
+                completed, failed = compute(todo) if todo else ([], {})
+                if self._stopping and len(completed) + len(failed) < len(todo):
+                    raise TemporaryError(f"{store.folder}: stopped at the end of a slice, as it was asked to; "
+                                         f"{len(completed) + len(self.skipped)} of {len(self.slices)} slices are finished, run the "
+                                         f"same command again")
                 written: List[str] = []
-                while not written and (not failed or (request.incomplete and len(failed) < len(self.slices))):
-                    try:
-                        written = self._write_outputs(failed)
-                    except DamagedSlice as damaged:
-                        self.report(f"{damaged}; it is computed again")
-                        store.forget(damaged.z)
-                        again, failed_again = self._compute([damaged.z])
-                        completed, failed = sorted({*completed, *again}), {**failed, **failed_again}
-                if written and not failed:
-                    store.remove()
+                if isinstance(store, SliceStore):
+                    completed, failed, written = self._put_together(store, compute, completed, failed)
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise UserError(f"{store.folder}: the disk is full; what is finished is kept there, "
+                if error.errno in FULL:
+                    raise TemporaryError(f"{store.folder}: the disk is full; what is finished is kept there, "
                                     f"free some space and run the same command again") from error
                 raise
             finally:
                 store.remove_if_empty()
         return Summary(completed, self.skipped, failed, written)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Have :meth:`run` stop at the end of the slices that are begun; a signal handler may call this."""
+        self._stopping = True
+        if self._queue is not None:
+            self._queue.begin_no_more()
+
+    def _put_together(self, store: SliceStore, compute: Compute, completed: List[int],
+                      failed: Dict[int, str]) -> Tuple[List[int], Dict[int, str], List[str]]:
+        """Write the outputs if all slices are there; what is completed, failed and written then."""
+        written: List[str] = []
+        while not written and (not failed or (self.request.incomplete and len(failed) < len(self.slices))):
+            try:
+                written = self._write_outputs(store, failed)
+            except DamagedSlice as damaged:
+                self.report(f"{damaged}; it is computed again")
+                store.forget(damaged.z)
+                again, failed_again = compute([damaged.z])
+                completed, failed = sorted({*completed, *again}), {**failed, **failed_again}
+        if written and not failed:
+            store.remove()
+        return completed, failed, written
+
+    def _take_tile_of(self, standing: Dict[str, Any]) -> None:
+        """Of several processes that begin at the same time, the first decides on the tiles for all."""
+        tile = Earlier(self.store.folder / MANIFEST, standing, None).tile
+        if tile != self.plan.tile and not self.request.tile:
+            self.computing = self._computing(tile)
+            self.plan = self.computing.plan
+            self.manifest["options"]["tile"] = list(tile)
 
     @staticmethod
     def report(sentence: str) -> None:
@@ -150,26 +234,31 @@ class Segmentation:
         masks = [(self.request.mask_out, MASK, "uint8")] if self.request.mask_out else []
         return masks + [(self.request.out, PROBABILITY, self.request.dtype)]
 
+    def _storage(self, content: str) -> Storage:
+        return storage_for(self.request.ome_zarr, self.request.compress, content)
+
     def _probe_outputs(self, todo: int) -> None:
         """Run into now what would stop the writing of the outputs after hours: name, rights, room on the disk."""
-        for path, _, dtype in self._outputs():
-            create_volume(path, (1,) + self.region.shape, dtype, force=True).discard()
+        for path, content, dtype in [] if self.shared else self._outputs():
+            create_volume(path, (1,) + self.region.shape, dtype, force=True, storage=self._storage(content)).discard()
+        if self.request.overlay_out:
+            remove_abandoned(Path(self.request.overlay_out))
         needed, free = self.disk_bytes(todo), shutil.disk_usage(self.store.folder.parent).free
         if needed > free:
-            raise UserError(f"{self.store.folder.parent}: the disk has {free / 1e9:.3g} GB left, and results slice by "
+            raise TemporaryError(f"{self.store.folder.parent}: the disk has {free / 1e9:.3g} GB left, and results slice by "
                             f"slice and the outputs together need {needed / 1e9:.3g} GB; free some space, choose "
                             f"another place, or pass --dtype uint8")
 
     def disk_bytes(self, todo: int) -> int:
         """Room needed beside the output: results of the slices to do, and the outputs made from all of them."""
         pixel = sum(np.dtype(dtype).itemsize for _, _, dtype in self._outputs())
-        return self.region.shape[0] * self.region.shape[1] * pixel * (todo + len(self.slices))
+        return self.region.shape[0] * self.region.shape[1] * pixel * (todo + (0 if self.shared else len(self.slices)))
 
-    def _write_outputs(self, failed: Dict[int, str]) -> List[str]:
+    def _write_outputs(self, store: SliceStore, failed: Dict[int, str]) -> List[str]:
         for path, content, dtype in self._outputs():
             # What stands there is an unfinished run's own, or --force was passed.
-            hashes = assemble(self.store, path, content, self.slices, list(failed), self.region.shape, dtype,
-                              self.volume.pixel_size, force=True)
+            hashes = assemble(store, path, content, self.slices, list(failed), self.region.shape, dtype,
+                              self.volume.pixel_size, self._storage(content), force=True)
             write_provenance(path, content, self.manifest, hashes.grey, hashes.pixels, self.volume.pixel_size)
         return [path for path, _, _ in self._outputs()]
 
@@ -181,7 +270,8 @@ class Segmentation:
                           result.mask > 0, contrast_of(grey))
         self.store.save(z, result if self.request.mask_out else result._replace(mask=None))
 
-    def _compute(self, todo: List[int]) -> Tuple[List[int], Dict[int, str]]:
+    def compute(self, todo: List[int]) -> Tuple[List[int], Dict[int, str]]:
+        """Compute slices and keep their results in ``store``; numbers of those that are done, and why others are not."""
         completed: List[int] = []
         failed: Dict[int, str] = {}
 
@@ -190,6 +280,9 @@ class Segmentation:
             completed.append(z)
 
         queue = self.computing.queue(todo, self.volume.read, finish, failed.__setitem__)
+        self._queue = queue
+        if self._stopping:
+            queue.begin_no_more()
         already = self.plan.tiles * len(self.skipped)
         with Progress(self.plan.tiles * len(self.slices), "segmenting", already) as progress:
             self.computing.run(queue, len(todo), lambda done: progress.update(

@@ -63,8 +63,8 @@ def reduced(grey: np.ndarray, mask: np.ndarray, side: int) -> Tuple[np.ndarray, 
 
 
 def write_overlay(path: Path, grey: np.ndarray, mask: np.ndarray, contrast: Tuple[float, float]) -> None:
-    """Write :func:`overlay` as a PNG, atomically."""
+    """Write :func:`overlay` as a PNG, atomically; there may be thousands in its folder."""
     from matplotlib.image import imsave
 
-    with atomic_file(path) as temporary:
+    with atomic_file(path, tidy=False) as temporary:
         imsave(temporary, overlay(grey, mask, contrast))

@@ -14,7 +14,6 @@ y and x have to have size 1.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from ..base.errors import UserError
+from ..base.errors import FULL, TemporaryError, UserError
 from ..base.files import sha256
 from .axes import brief, checked_dtype
 from .pixel_size import PixelSize
@@ -143,7 +142,7 @@ class VolumeWriter:
 
         Raises
         ------
-        UserError : the disk is full.
+        TemporaryError : the disk is full.
         """
         image = np.asarray(image)
         if not 0 <= z < self.shape[0] or image.shape != self.shape[1:] or image.dtype != self.dtype:
@@ -175,6 +174,6 @@ class VolumeWriter:
 def disk_error(path: str, error: BaseException) -> BaseException:
     """A sentence for the user if ``error`` says that the disk is full, else the error itself."""
     # HDF5 hides the number of the operating system's error in its text.
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
-        return UserError(f"{path}: the disk is full; free some space and run the same command again")
+    if getattr(error, "errno", None) in FULL or "No space left" in str(error):
+        return TemporaryError(f"{path}: the disk is full; free some space and run the same command again")
     return error

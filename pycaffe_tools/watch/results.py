@@ -27,9 +27,9 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..base.fields import Fields
-from ..base.files import lock_folder, read_json_object, refuse_existing, refuse_other_files, write_json
+from ..base.files import read_json_object, refuse_existing, refuse_other_files, write_json
 from ..segment.outputs import DESCRIPTIONS
-from ..segment.slices.slice_store import SliceResult, pixel_hash, refuse_difference
+from ..segment.slices.slice_store import SliceResult, output_lock, pixel_hash, refuse_difference
 from ..volumes.creating import create_volume
 from ..volumes.overlay import contrast_of, reduced, write_overlay
 from ..volumes.pixel_size import PixelSize
@@ -82,7 +82,7 @@ class Results:
 
     def __init__(self, folder: str):
         self.folder = Path(folder)
-        self._lock: Optional[int] = None
+        self._lock = output_lock(self.folder, self.folder)
 
     def begin(self, manifest: Mapping[str, Any], force: bool) -> Optional[Dict[str, Any]]:
         """Take the folder for this process.
@@ -112,8 +112,7 @@ class Results:
                 refuse_existing(self.folder)
         elif force:
             refuse_other_files(self.folder, ENTRIES)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = lock_folder(self.folder)
+        self._lock.acquire()
         earlier = read_json_object(place) if place.is_file() and not force else None
         if earlier is not None:
             before = {name: earlier.get(name) for name in manifest}
@@ -130,14 +129,13 @@ class Results:
 
     def end(self) -> None:
         """Let go of the folder; one in which nothing was written is removed."""
-        if self._lock is None:
+        if not self._lock.held:
             return
         if not (self.folder / MANIFEST).exists() and {entry.name for entry in self.folder.iterdir()} <= {"lock", LOG}:
             for name in ("lock", LOG):
                 (self.folder / name).unlink(missing_ok=True)
             self.folder.rmdir()
-        os.close(self._lock)
-        self._lock = None
+        self._lock.release()
 
     def _files(self, kind: str) -> List[Path]:
         folder = self.folder / kind

@@ -12,7 +12,7 @@ import pytest
 import pycaffe_tools
 from pycaffe_tools.__main__ import COMMANDS
 from pycaffe_tools.base import command as commandline
-from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.base.errors import TemporaryError, UserError, naming
 from pycaffe_tools.base.progress import Progress, duration
 from pycaffe_tools.base.ranges import parse_size, parse_slices
 
@@ -33,9 +33,10 @@ def test_ranges_that_are_empty_or_outside_are_refused(text):
 
 @pytest.mark.parametrize("raised, code, sentence", [
     (UserError("a.tif: is broken; repair it"), 1, "error: a.tif: is broken; repair it\n"),
-    (OSError(errno.ENOSPC, "x", "out.tif"), 1, "error: out.tif: the disk is full"),
+    (OSError(errno.ENOSPC, "x", "out.tif"), 75, "error: out.tif: the disk is full"),
     (OSError(errno.EACCES, "x", "out.tif"), 1, "error: out.tif: permission denied"),
-    (OSError(errno.ENOSPC, "x", "a/.out.partial-123.tif"), 1, "error: a/out.tif: the disk is full"),
+    (TemporaryError("a.parts: another process writes this; wait for it"), 75, "error: a.parts: another process"),
+    (OSError(errno.EDQUOT, "x", "a/.out.partial-node_1.0123abcd-123-0a1b2c3d.tif"), 75, "error: a/out.tif: the disk is full"),
     (OSError(errno.EEXIST, "File exists", "raw.tif"), 1, "error: raw.tif: is a file, and a folder is needed there"),
     (OSError(errno.ENAMETOOLONG, "File name too long", "aaa"), 1, "error: aaa: File name too long; check the path"),
     (MemoryError(), 1, "error: there is not enough memory"),
@@ -52,6 +53,12 @@ def test_what_a_user_can_put_right_is_one_sentence(raised, code, sentence, capsy
         commandline.run(command, "x", [])
     assert stop.value.code == code
     assert sentence in capsys.readouterr().err
+
+
+def test_what_passes_still_passes_when_a_file_is_named():
+    with pytest.raises(TemporaryError, match="^a.json: the disk is full$"):
+        with naming("a.json"):
+            raise TemporaryError("the disk is full")
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-1"])
@@ -80,7 +87,7 @@ def test_seeds_that_would_be_drawn_at_random_or_crash_are_wrong_usage(module):
 def test_the_list_of_commands_is_that_of_the_modules():
     package = Path(pycaffe_tools.__file__).parent
     modules = {path.parent.name if path.name == "__main__.py" else path.stem for path in package.rglob("*.py")
-               if "    run(cli, " in path.read_text(encoding="utf-8")}
+               if "    run(cli, " in path.read_text(encoding="utf-8") and len(path.relative_to(package).parts) <= 2}
     assert set(COMMANDS) == modules - {package.name}
     done = subprocess.run([sys.executable, "-m", "pycaffe_tools"], capture_output=True, text=True, cwd=str(package.parent))
     assert done.returncode == 0 and all(name in done.stdout for name in COMMANDS)

@@ -1,11 +1,15 @@
 """Files and folders are whole or not there, whatever happens in between."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
+from pycaffe_tools.base import files
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.files import (
     atomic_directory,
@@ -13,12 +17,16 @@ from pycaffe_tools.base.files import (
     read_json,
     refuse_existing,
     refuse_inputs,
+    remove_abandoned,
     require_ending,
     sha256,
+    whole_name,
     write_json,
 )
 from pycaffe_tools.patches import database as patch_database
 from pycaffe_tools.prune import pruned_model as prune
+
+from ..conftest import ROOT
 
 DEAD = subprocess.Popen([sys.executable, "-c", ""])
 DEAD.wait()
@@ -34,18 +42,86 @@ def test_a_failed_block_leaves_the_old_file(tmp_path):
     assert target.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
 
 
+def left_by(process_id, computer=None, stem=".a", suffix=".txt"):
+    """Name of what a process left of a.txt."""
+    return f"{stem}.partial-{computer or files._computer()}-{process_id}-0a1b2c3d{suffix}"
+
+
 def test_what_a_killed_process_left_is_removed_and_a_running_ones_is_not(tmp_path):
-    dead, alive = tmp_path / f".a.partial-{DEAD.pid}.txt", tmp_path / f".a.partial-{os.getppid()}.txt"
-    dead.write_text("half")
-    alive.write_text("half")
+    dead, alive = tmp_path / left_by(DEAD.pid), tmp_path / left_by(os.getppid())
+    other = tmp_path / left_by(DEAD.pid, stem=".a.partial")     # of a file called a.partial.txt
+    for path in (dead, alive, other):
+        path.write_text("half")
     with atomic_file(tmp_path / "a.txt") as temporary:
+        assert whole_name(str(temporary)) == str(tmp_path / "a.txt")
         temporary.write_text("whole")
     assert (tmp_path / "a.txt").read_text() == "whole"
-    assert not dead.exists() and alive.exists()
+    assert not dead.exists() and alive.exists() and other.exists()
+
+
+def test_what_another_computer_left_is_removed_when_nothing_has_happened_to_it_for_days(tmp_path):
+    names = [left_by(DEAD.pid, "node7.0123abcd"), f".a.partial-{DEAD.pid}.txt"]     # the second of an older version
+    for old in (False, True):
+        for name in names:
+            (tmp_path / name).write_text("half")
+        (tmp_path / left_by(DEAD.pid, "node7.0123abcd", ".out", "")).mkdir(exist_ok=True)
+        folder = tmp_path / left_by(DEAD.pid, "node7.0123abcd", ".out", "")
+        (folder / "a").write_text("half")
+        for path in ([tmp_path / name for name in names] + [folder / "a", folder] if old else [folder]):
+            os.utime(path, (time.time() - files.ABANDONED - 60,) * 2)
+        with atomic_file(tmp_path / "a.txt") as temporary:
+            temporary.write_text("whole")
+        with atomic_directory(tmp_path / "out", force=True) as made:
+            (made / "a").write_text("whole")
+        assert [(tmp_path / name).exists() for name in names] == [not old] * 2 and folder.exists() != old
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from pycaffe_tools.base.files import atomic_file
+me, folder = sys.argv[1], Path(sys.argv[2])
+with atomic_file(folder / "shared.txt") as temporary:
+    temporary.write_text(me)
+    (folder / (me + " writes")).touch()
+    deadline = time.monotonic() + 60
+    while not (folder / (me + " may end")).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+"""
+ALONE = ["unshare", "--pid", "--fork", "--mount-proc"]
+"""Starts a program that counts processes anew, as a container or another computer does."""
+
+
+@pytest.mark.parametrize("before", [0, 5], ids=["equal process numbers", "numbers that the other one does not have"])
+def test_writers_that_cannot_see_each_others_processes_leave_each_others_files_alone(tmp_path, before):
+    if shutil.which("unshare") is None or subprocess.run([*ALONE, "true"], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("needs the right to make a name space of processes (unshare --pid)")
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+
+    def start(me, processes_before):
+        line = "/bin/true; " * processes_before + '"$@"; exit $?'
+        command = [sys.executable, "-c", WRITER, me, str(tmp_path)]
+        return subprocess.Popen([*ALONE, "sh", "-c", line, "sh", *command], env=environment)
+
+    first = start("first", before)
+    wait_for(tmp_path / "first writes", first)
+    second = start("second", 0)
+    wait_for(tmp_path / "second writes", second)
+    for me, process in (("second", second), ("first", first)):
+        (tmp_path / f"{me} may end").touch()
+        assert process.wait(60) == 0
+        assert (tmp_path / "shared.txt").read_text() == me
+    assert not list(tmp_path.glob(".*"))
+
+
+def wait_for(path, process):
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
 
 
 def test_a_folder_appears_whole_and_replaces_only_when_forced(tmp_path):
-    (tmp_path / f".out.partial-{DEAD.pid}").mkdir()
+    (tmp_path / left_by(DEAD.pid, stem=".out", suffix="")).mkdir()
     with atomic_directory(tmp_path / "out") as folder:
         (folder / "a").write_text("1")
         assert not (tmp_path / "out").exists()
@@ -132,3 +208,21 @@ def test_sha256_of_a_known_text(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     # FIPS 180-2, appendix B.1
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_folder_of_many_files_is_looked_through_once_and_not_for_each(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        with atomic_file(tmp_path / "a.png") as partial:
+            name = partial.name
+            raise ZeroDivisionError
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / re.sub(r"-\d+-", f"-{ended.pid}-", name)
+    ours = tmp_path / name
+    for path in (left, ours, tmp_path / ".hidden", tmp_path / "b.png"):
+        path.write_text("")
+    with atomic_file(tmp_path / "a.png", tidy=False) as partial:
+        partial.write_text("whole")
+    assert left.exists() and (tmp_path / "a.png").read_text() == "whole"
+    remove_abandoned(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([ours.name, ".hidden", "a.png", "b.png"])

@@ -78,7 +78,7 @@ def _leave_parts(folder: Path) -> None:
     work = Segmentation(Request(str(folder / "raw.tif"), str(folder / "half.tif"), str(folder / "small"), workers=1))
     with work.store as store:
         store.begin(work.manifest)
-        work._compute([0, 1])
+        work.compute([0, 1])
     work.close()
 
 

@@ -1,5 +1,6 @@
 """The reproduction's plan, its store and its runner: what has to be run, what is done, and going on after a kill."""
 
+import fcntl
 import json
 import os
 import re
@@ -7,19 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 import tifffile
 
-from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.base.errors import TemporaryError, UserError
 from pycaffe_tools.base.files import write_json
 from pycaffe_tools.base.ranges import parse_slices
 from pycaffe_tools.nets import paper
 from pycaffe_tools.reproduce.__main__ import describe, table, up_to
 from pycaffe_tools.reproduce.catalogue import DATA_SETS, SCALES, STAGES
 from pycaffe_tools.reproduce.collect import collect_plan, refuse_another_scale
+from pycaffe_tools.reproduce.locks import RunLocks
 from pycaffe_tools.reproduce.nodes import Node, same_commands
 from pycaffe_tools.reproduce.plan import plan
 from pycaffe_tools.reproduce.runner import Runner
@@ -259,11 +262,51 @@ def test_options_of_speed_alone_may_change_on_the_way():
     assert same_commands([["prune", "--seed", "1"]]) != same_commands([["prune", "--seed", "2"]])
 
 
-def test_one_store_has_one_runner(tmp_path, monkeypatch):
+def test_a_store_is_shared_by_runners_but_not_with_one_of_an_older_version(tmp_path, monkeypatch):
     monkeypatch.setattr("pycaffe_tools.reproduce.store.PATIENCE", 0.3)
-    with RunStore(tmp_path, tmp_path):
-        with pytest.raises(UserError, match="another reproduction is working"):
+    with RunStore(tmp_path, tmp_path), RunStore(tmp_path, tmp_path):
+        pass
+    with open(tmp_path / "lock", "w") as old:
+        fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(UserError, match="another process reproduces in this store, by an older version"):
             RunStore(tmp_path, tmp_path).__enter__()
+
+
+def test_two_runners_share_the_work_and_each_run_is_done_once(database, tmp_path):
+    """Both get all of it: what the one works on, the other leaves alone, and takes for done when it is."""
+    good = database.directory
+    nodes = [darkness("a", good), darkness("b", good, ["a"]), darkness("c", good), darkness("d", good, locks=("x",)),
+             darkness("e", good, ["d"], locks=("x",)), darkness("time", good, alone=True)]
+    outcomes, events = [], []
+
+    def work():
+        with RunStore(tmp_path / "synthetic-tiny", tmp_path) as store:
+            outcomes.append(Runner(nodes, store, tmp_path / "results", 1, say=events.append).run())
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    completed = outcomes[0].completed + outcomes[1].completed
+    assert sorted(completed) == ["a", "b", "c", "d", "e", "time"] and all(outcome.completed for outcome in outcomes)
+    assert all(sorted(outcome.completed + outcome.skipped) == sorted(completed) for outcome in outcomes)
+    assert sum(" started " in line for line in events) == 6
+    assert not outcomes[0].failed and not outcomes[1].failed and not outcomes[0].blocked and not outcomes[1].blocked
+    assert {path.stem for path in (tmp_path / "results" / "logs" / "nodes").iterdir()} == set(completed)
+    machine = json.loads((tmp_path / "results" / "logs" / "machine.json").read_text())
+    assert sum(session["nodes"] for session in machine["sessions"]) == 6
+
+
+def test_a_run_that_another_one_works_on_is_an_error_where_nobody_waits(database, tmp_path):
+    node = darkness("a", database.directory)
+    with RunStore(tmp_path / "synthetic-tiny", tmp_path) as store:
+        other = RunLocks(node, store)
+        other.acquire()
+        with pytest.raises(TemporaryError, match="another process works on a or on what it shares"):
+            Runner([node], store, tmp_path / "results", 1, say=lambda line: None, wait=False).run()
+        other.release()
+        assert Runner([node], store, tmp_path / "results", 1, say=lambda line: None, wait=False).run().completed == ["a"]
 
 
 def order_of_events(nodes, root):

@@ -10,9 +10,10 @@ from pycaffe_tools.segment.__main__ import segment
 from pycaffe_tools.volumes.opening import open_volume
 from pycaffe_tools.volumes.overlay import MEMBRANE_COLOUR, overlay
 from pycaffe_tools.volumes.pixel_size import PixelSize
+from pycaffe_tools.volumes.provenance import read_provenance
 
 from . import cases as segment_cases
-from .cases import GREY, MODE, make_model, read, request, run_cli, write_volume
+from .cases import GREY, MODE, grey_values, make_model, read, request, run_cli, write_volume
 
 pytestmark = segment_cases.needs_an_engine
 
@@ -154,3 +155,32 @@ def test_parts_of_array_jobs_merge_to_the_bytes_of_the_whole(tmp_path, model, ra
         assert sentence in capfd.readouterr().err
         assert not (tmp_path / "no.tif").exists()
     assert run_cli("--merge", parts[1], "-o", tmp_path / "some.tif", "--slices", "1:3") == 0
+
+
+@pytest.mark.parametrize("slices, count", [(None, 3), ("1:6,8", 4)])
+def test_numbered_parts_are_worked_out_and_merge_to_the_bytes_of_the_whole(tmp_path, model, slices, count):
+    source = write_volume(tmp_path / "raw.tif", grey_values(slices=9, rows=24, columns=24))
+    segment(request(source, tmp_path / "p.tif", model, tile=(24, 24), slices=slices))
+    ranges = ["--slices", slices] if slices else []
+    found = []
+    for number in range(1, count + 1):
+        out = tmp_path / f"part{number}.tif"
+        assert run_cli(source, "-o", out, "--model", model, "--mode", MODE, "--tile", "24x24", *ranges, "--part",
+                       f"{number}/{count}") == 0
+        record = read_provenance(out)
+        assert record["manifest"]["options"]["part"] == f"{number}/{count}"
+        found.append([int(z) for z in record["slices"]])
+    assert sum(found, []) == ([1, 2, 3, 4, 5, 8] if slices else list(range(9)))
+    assert max(map(len, found)) - min(map(len, found)) <= 1
+    assert run_cli("--merge", *(tmp_path / f"part{number}.tif" for number in range(count, 0, -1)), *ranges, "-o",
+                   tmp_path / "merged.tif") == 0
+    assert (tmp_path / "merged.tif").read_bytes() == (tmp_path / "p.tif").read_bytes()
+    whole, merged = read_provenance(tmp_path / "p.tif"), read_provenance(tmp_path / "merged.tif")
+    assert merged["manifest"]["options"] == whole["manifest"]["options"] and merged["slices"] == whole["slices"]
+
+
+@pytest.mark.parametrize("part, sentence", [("0/3", "not a part"), ("4/3", "not a part"), ("1", "not a part"), ("1/0", "not a part"),
+                                            ("1/4", "only 3 slices; ask for at most 3 parts")])
+def test_parts_that_there_are_not_are_refused(tmp_path, model, raw, part, sentence, capfd):
+    assert run_cli(raw, "-o", tmp_path / "p.tif", "--model", model, "--mode", MODE, "--part", part) == 1
+    assert sentence in capfd.readouterr().err and not list(tmp_path.iterdir())

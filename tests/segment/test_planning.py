@@ -91,5 +91,36 @@ def test_a_tile_that_the_user_fixed_is_kept_and_workers_make_room():
 
 def test_this_machine_has_memory_and_cores():
     assert machine.cores() >= 1
-    assert 10**8 <= memory.default_limit(2) <= 3 * 10**9
+    assert 10**8 <= memory.default_limit(2).amount <= 3 * 10**9
+    assert machine.available_memory() >= 10**8
     assert 10**7 < machine.peak_so_far() < 10**11
+
+
+@pytest.mark.parametrize("variables, amount, source", [
+    ({}, 32, "all cores"),
+    ({"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "16"}, 4, "SLURM_CPUS_PER_TASK"),
+    ({"SLURM_CPUS_ON_NODE": "16"}, 16, "SLURM_CPUS_ON_NODE"),
+    ({"SLURM_CPUS_PER_TASK": "64"}, 32, "all cores"),
+    ({"SLURM_CPUS_PER_TASK": "many"}, 32, "all cores"),
+])
+def test_a_batch_jobs_cores_are_what_it_was_given(monkeypatch, variables, amount, source):
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: set(range(32)))
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 32)
+    assert machine.core_limit(variables) == (amount, source)
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 48)
+    assert machine.core_limit({}) == (32, "the cores that this process may run on")
+
+
+@pytest.mark.parametrize("variables, limit", [
+    ({}, (3 * 10**9, "1 GB for each worker and this process")),
+    ({"SLURM_MEM_PER_NODE": "1500"}, (1500 * 2**20 * 4 // 5, "four fifths of SLURM_MEM_PER_NODE")),
+    ({"SLURM_MEM_PER_CPU": "1000", "SLURM_CPUS_ON_NODE": "2"}, (2000 * 2**20 * 4 // 5, "four fifths of SLURM_MEM_PER_CPU")),
+    ({"SLURM_MEM_PER_CPU": "1000", "SLURM_CPUS_PER_TASK": "3"}, (3000 * 2**20 * 4 // 5, "four fifths of SLURM_MEM_PER_CPU")),
+    ({"SLURM_MEM_PER_NODE": "0"}, (3 * 10**9, "1 GB for each worker and this process")),
+    ({"SLURM_MEM_PER_NODE": "64000"}, (3 * 10**9, "1 GB for each worker and this process")),
+])
+def test_a_batch_jobs_memory_is_what_it_was_given(monkeypatch, variables, limit):
+    monkeypatch.setattr(memory, "free_memory", lambda: machine.Limit(10**10, "what is free"))
+    assert memory.default_limit(2, variables) == limit
+    monkeypatch.setattr(memory, "free_memory", lambda: machine.Limit(10**9, "what is free"))
+    assert memory.default_limit(2, variables) == (5 * 10**8, "half of what is free")

@@ -22,7 +22,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path, model, raw, capfd
     assert run_cli(raw, "-o", tmp_path / "p.tif", "--model", model, "--mode", MODE, "--max-memory", "900M",
                    "--dry-run") == 0
     said = capfd.readouterr().out
-    for part in ("3 slices of 40 x 52, uint8", "z 50 nm, y 4 nm, x 5 nm", "of 900M allowed", "3 to do", "tiles of "):
+    for part in ("3 slices of 40 x 52, uint8", "z 50 nm, y 4 nm, x 5 nm", "of 900M allowed (--max-memory)", "3 to do", "tiles of "):
         assert part in said
     assert not list(tmp_path.iterdir())
 
@@ -34,6 +34,14 @@ def test_too_little_memory_is_refused_with_the_least_that_would_do(tmp_path, mod
     assert said.startswith("error: --max-memory 20M: is too little")
     assert run_cli(*arguments, said.split()[-1]) == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_the_plan_says_what_a_batch_job_was_given(tmp_path, model, raw, monkeypatch, capfd):
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1500")
+    assert run_cli(raw, "-o", tmp_path / "p.tif", "--model", model, "--mode", MODE, "--dry-run") == 0
+    said = capfd.readouterr().out
+    assert ", 1 worker " in said and "of 1259M allowed (four fifths of SLURM_MEM_PER_NODE)" in said
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads Linux' account of memory")

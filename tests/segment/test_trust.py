@@ -17,8 +17,9 @@ from pycaffe_tools.engines import process as process_module
 from pycaffe_tools.nets.files.caffemodel import write_weights
 from pycaffe_tools.nets.model import finish_model, open_model
 from pycaffe_tools.segment.__main__ import segment
-from pycaffe_tools.segment.outputs import merge
+from pycaffe_tools.segment.outputs import merge, parts_path
 from pycaffe_tools.segment.segmentation import Segmentation
+from pycaffe_tools.segment.slices.slice_store import output_lock
 
 from . import cases as segment_cases
 from .cases import GREY, MODE, grey_values, make_model, read, request, run_cli, start_cli, write_volume
@@ -52,6 +53,37 @@ def test_after_kill_9_the_same_command_completes_what_is_missing_and_ends_in_the
     segment(request(source, tmp_path / "q.tif", model, tile=(16, 16), workers=2, mask_out=str(tmp_path / "n.tif")))
     assert (tmp_path / "p.tif").read_bytes() == (tmp_path / "q.tif").read_bytes()
     assert (tmp_path / "m.tif").read_bytes() == (tmp_path / "n.tif").read_bytes()
+
+
+@pytest.mark.parametrize("asking", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_stops_at_the_end_of_a_slice_and_the_same_command_goes_on(tmp_path, model, asking):
+    source = write_volume(tmp_path / "raw.tif", grey_values(slices=60, rows=64, columns=64))
+    command = (source, "-o", tmp_path / "p.tif", "--model", model, "--mode", MODE, "--tile", "16x16", "--workers", 1)
+    parts = tmp_path / "p.tif.parts"
+    asked = start_cli(*command)
+    while asked.poll() is None and len(list(parts.glob("0*.npz"))) < 3:
+        time.sleep(0.005)
+    asked.send_signal(asking)
+    said = asked.communicate()[1]
+    finished = len(list(parts.glob("0*.npz")))
+    assert asked.returncode == 75 and 3 <= finished < 60 and f"{finished} of 60 slices are finished" in said, said
+    assert "Traceback" not in said and not list(parts.glob(".*"))
+    again = start_cli(*command)
+    assert f"{60 - finished} to do, {finished} finished before" in again.communicate()[0] and again.returncode == 0
+    assert read(tmp_path / "p.tif").shape == (60, 64, 64)
+
+
+def test_an_output_that_another_process_writes_is_left_to_it(tmp_path, model, raw, whole, capfd):
+    with output_lock(parts_path(tmp_path / "p.tif"), tmp_path):
+        assert run_cli(raw, "-o", tmp_path / "p.tif", "--model", model, "--mode", MODE) == 75
+        assert f"another process is writing this output (process {os.getpid()} on" in capfd.readouterr().err
+        assert run_cli("--merge", whole, "-o", tmp_path / "p.tif") == 75
+        assert "another process is writing this output" in capfd.readouterr().err
+    assert not (tmp_path / "p.tif").exists()
+    (tmp_path / "p.tif.parts" / "lock").unlink()
+    (tmp_path / "p.tif.parts").rmdir()
+    assert run_cli("--merge", whole, "-o", tmp_path / "p.tif") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.tif", "p.tif.json"]
 
 
 @segment_cases.needs_processes
@@ -133,11 +165,11 @@ def test_an_unreadable_slice_does_not_stop_the_others_and_is_done_when_it_is_put
 
 def test_failed_slices_are_listed_and_the_exit_code_says_so(tmp_path, model, unfinished, capfd):
     arguments = (unfinished, "-o", tmp_path / "p.tif", "--model", model, "--mode", MODE)
-    assert run_cli(*arguments) == 1
+    assert run_cli(*arguments) == 3
     said = capfd.readouterr()
     assert "completed  skipped  failed\n        0        2       1\n" in said.out and "slice 1 failed: " in said.out
     assert "not written" in said.err
-    assert run_cli(*arguments, "--incomplete") == 1
+    assert run_cli(*arguments, "--incomplete") == 3
     found = read(tmp_path / "p.tif")
     assert (found[1] == 0).all() and found[0].min() > 0
     with pytest.raises(UserError, match="slices 1 failed"):
@@ -271,7 +303,7 @@ def test_a_damaged_finished_slice_is_computed_again(tmp_path, model, raw, whole,
     work = Segmentation(request(raw, out, model))
     with work.store as store:
         store.begin(work.manifest)
-        work._compute([0, 1])
+        work.compute([0, 1])
     work.close()
     damage(tmp_path / "p.tif.parts" / "000001.npz")
     segment(request(raw, out, model))
@@ -287,6 +319,21 @@ def test_weights_that_give_no_numbers_end_in_a_sentence(tmp_path, model, raw, ca
                                                               "threshold", "provenance")})
     assert run_cli(raw, "-o", tmp_path / "p.tif", "--model", folder, "--mode", MODE) == 1
     assert "not numbers" in capfd.readouterr().err and not (tmp_path / "p.tif").exists()
+
+
+def test_parts_of_an_input_that_was_put_right_in_between_are_merged_if_it_is_still_theirs(tmp_path, model, unfinished):
+    segment(request(unfinished, tmp_path / "a.tif", model, slices="0"))
+    tifffile.imwrite(unfinished / "s1.tif", GREY[1])
+    segment(request(unfinished, tmp_path / "b.tif", model, slices="1:3"))
+    parts = [str(tmp_path / "a.tif"), str(tmp_path / "b.tif")]
+    assert merge(parts, tmp_path / "q.tif") == 3
+    segment(request(unfinished, tmp_path / "r.tif", model))
+    now = [json.loads((tmp_path / f"{name}.tif.json").read_text())["manifest"]["input"] for name in "qr"]
+    assert now[0] == now[1]
+    tifffile.imwrite(unfinished / "s0.tif", GREY[1])
+    with pytest.raises(UserError, match=r"a.tif: was made from another input.slice 0 than .*slices holds now"):
+        merge(parts, tmp_path / "s.tif")
+    assert not (tmp_path / "s.tif").exists()
 
 
 def test_a_part_whose_pixels_changed_is_not_merged(tmp_path, model, raw):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tracemalloc
 
 import h5py
@@ -16,6 +17,7 @@ from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.volumes.creating import check_output, create_volume
 from pycaffe_tools.volumes.opening import open_volume
 from pycaffe_tools.volumes.pixel_size import PixelSize
+from pycaffe_tools.volumes.storage import Storage
 from pycaffe_tools.volumes.tiff import writing as tiff_writing
 
 from .cases import SHAPE, UNKNOWN, pixel_size_of, slices_of, stack, written
@@ -199,3 +201,28 @@ def test_an_earlier_output_is_not_refused_by_the_check_before_the_work(tmp_path,
     path = written(tmp_path / kind_of_output(kind, monkeypatch), stack(), UNKNOWN)
     for force in (False, True):
         check_output(path, force, np.uint8)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_compressed_hdf5_holds_the_same_in_chunks_of_one_slice_and_less_room(tmp_path, dtype):
+    data = np.repeat(np.repeat(stack(dtype, (3, 80, 90)), 8, axis=1), 8, axis=2)
+    plain = written(tmp_path / "a.h5", data, PixelSize(50, 4, 5))
+    path = written(tmp_path / "b.h5", data, PixelSize(50, 4, 5), storage=Storage(compress=True))
+    np.testing.assert_array_equal(slices_of(path), data)
+    assert pixel_size_of(path) == (50, 4, 5)
+    with h5py.File(path, "r") as handle, h5py.File(plain, "r") as other:
+        name, = handle
+        assert handle[name].chunks == (1, 512, 512) and handle[name].compression == "gzip" and handle[name].shuffle
+        assert dict(handle[name].attrs).keys() == dict(other[name].attrs).keys() and other[name].chunks is None
+    assert path.stat().st_size < plain.stat().st_size / 4
+
+
+def test_a_full_disk_under_a_compressed_volume_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    from pycaffe_tools.volumes.hdf5 import writing as hdf5_writing
+    free = shutil.disk_usage(tmp_path)._replace(free=10 ** 12)
+    with pytest.raises(UserError, match="disk is full"):
+        with create_volume(tmp_path / "a.h5", SHAPE, "float32", storage=Storage(compress=True)) as writer:
+            writer.write(0, stack("float32")[0])
+            monkeypatch.setattr(hdf5_writing.shutil, "disk_usage", lambda path: free._replace(free=1000))
+            writer.write(1, stack("float32")[1])
+    assert list(tmp_path.iterdir()) == []

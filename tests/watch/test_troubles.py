@@ -171,5 +171,5 @@ def test_a_full_disk_ends_in_one_sentence_and_the_same_command_goes_on(tmp_path,
 def test_two_watches_on_one_output_are_refused(tmp_path, folder, model, capfd):
     with Watching(folder, tmp_path / "live", model) as watching:
         watching.wait_for("begun")
-        assert run_cli(folder, "-o", tmp_path / "live", "--model", model, "--mode", MODE, "--once") == 1
+        assert run_cli(folder, "-o", tmp_path / "live", "--model", model, "--mode", MODE, "--once") == 75
     assert "another process is writing this output" in capfd.readouterr().err

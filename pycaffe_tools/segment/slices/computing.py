@@ -7,17 +7,17 @@ caller's business.
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Optional, Sequence
+from typing import Callable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ...base.errors import UserError
-from ...base.machine import cores, peak_so_far
+from ...base.machine import Limit, peak_so_far
 from ...base.ranges import Pair, Region
 from ...engines.engine import halo
 from ...engines.process import Settings
 from ...nets.model import Model, Normalisation
-from ..planning import Job, SegmentationPlan, default_limit, make_plan
+from ..planning import Job, SegmentationPlan, limits_here, make_plan
 from ..request import Request
 from .pool import run_workers
 from .slice_queue import SliceQueue, slices_in_memory
@@ -48,6 +48,7 @@ class Computing:
     engine : what :func:`~pycaffe_tools.segment.request.engine_of` says.
     slices : see :class:`Slices`.
     tile : rows and columns that an earlier run used; the request's own, or the best, by default.
+    limits : cores and memory to plan with; by default what this computer offers.
 
     Attributes
     ----------
@@ -60,17 +61,16 @@ class Computing:
     """
 
     def __init__(self, model: Model, normalisation: Normalisation, request: Request, engine: str, slices: Slices,
-                 tile: Optional[Pair] = None):
+                 tile: Optional[Pair] = None, limits: Optional[Tuple[Limit, Limit]] = None):
         self.model, self.normalisation, self.slices = model, normalisation, slices
         self.threshold = model.threshold if request.threshold is None else request.threshold
         self._dtype = request.dtype
         graph = model.net()
-        workers = request.workers or cores()
+        workers, memory = limits or limits_here(request)
         job = Job(slices.shape, slices.region.shape, slices.total, slices.dtype.itemsize,
                   4 + (request.dtype == "uint8") + 2 * bool(request.mask_out or request.overlay_out),
                   request.overlay_out is not None, peak_so_far())
-        self.plan: SegmentationPlan = make_plan(engine, graph, job, workers, request.max_memory or default_limit(workers),
-                                                request.tile or tile)
+        self.plan: SegmentationPlan = make_plan(engine, graph, job, workers.amount, memory.amount, request.tile or tile)
         self._around = halo(graph)
         self._tiles = grid(slices.region.shape, self.plan.tile)
 

@@ -79,7 +79,7 @@ def run_workers(queue: SliceQueue, settings: Settings, count: int, report: Calla
             thread.start()
         for thread in threads:
             while thread.is_alive():
-                thread.join(0.5)            # in pieces, so that Ctrl-C gets through
+                thread.join(0.1)            # in pieces, so that signals which another thread received get through
     except BaseException as error:
         queue.stop(error)
         raise

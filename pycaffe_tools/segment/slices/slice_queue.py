@@ -69,6 +69,7 @@ class SliceQueue:
         self._next_tile = 0
         self._changed = threading.Condition()
         self._error: Optional[BaseException] = None
+        self._ending = False
 
     def take(self) -> Optional[TileTask]:
         """The next tile, as soon as there is room for its slice; None if there is no more."""
@@ -76,7 +77,7 @@ class SliceQueue:
             while self._error is None:
                 if self._current is not None:
                     return self._cut(self._current)
-                if not self._waiting and not self._more:
+                if self._ending or not self._waiting and not self._more:
                     return None
                 if self._waiting and len(self._open) < self._capacity:
                     self._open_next()
@@ -145,6 +146,10 @@ class SliceQueue:
         with self._changed:
             del self._open[task.z]
             self._changed.notify_all()
+
+    def begin_no_more(self) -> None:
+        """Hand out the tiles of the slices that are begun, and of no others; a signal handler may call this."""
+        self._ending = True
 
     def stop(self, error: BaseException) -> None:
         """Hand out no more tiles; the first error is kept."""

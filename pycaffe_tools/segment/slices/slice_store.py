@@ -17,7 +17,6 @@ A killed process or a full disk leaves whole slices and nothing else.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -26,12 +25,22 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 import numpy as np
 
 from ...base.errors import UserError
-from ...base.files import atomic_file, lock_folder, read_json_object, write_json
+from ...base.files import atomic_file, read_json_object, write_json
+from ...base.locks import FileLock
 
 MANIFEST = "manifest.json"
+AFRESH = "pass --force to start from scratch"
+"""How what stands there is given up, for messages."""
+
 NOT_COMPARED = ("input.path", "input.bytes", "input.modified", "made_with")
 """Fields that may differ between two runs of one segmentation: the input may be moved or touched, since the
 grey values of finished slices are compared themselves."""
+
+
+def output_lock(folder: Path, where: Path, passing: bool = False) -> FileLock:
+    """The lock of an output whose results lie in ``folder``: who holds it may write the output; ``where`` is its name in
+    messages."""
+    return FileLock(folder / "lock", where, "is writing this output", "wait for it, or choose another output", passing=passing)
 
 
 class DamagedSlice(Exception):
@@ -72,16 +81,34 @@ def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[Tuple[str, A
             yield before + key, value
 
 
-def refuse_difference(where: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compare what was asked before with what is asked now.
+def refuse_difference(where: Path, before: Mapping[str, Any], now: Mapping[str, Any], advice: str = AFRESH) -> None:
+    """Compare what was asked before with what is asked now; ``advice`` ends the sentence.
 
     Raises
     ------
     UserError : names the first field that differs, with both values.
     """
     for name, old, new in differences(before, now):
-        raise UserError(f"{where}: was made with {name} {old!r}, now {name} is {new!r}; "
-                        f"ask for the same as before, choose another output, or pass --force to start from scratch")
+        raise UserError(f"{where}: was made with {name} {old!r}, now {name} is {new!r}; ask for the same as before, choose "
+                        f"another output, or {advice}")
+
+
+def compare_grey_values(slices: Sequence[int], before: Callable[[int], Optional[str]], read: Callable[[int], np.ndarray],
+                        where: str, folder: Path, advice: str) -> None:
+    """Compare the input's grey values with the hashes of those that finished slices were made from.
+
+    Raises
+    ------
+    UserError : they differ; names the slice.
+    """
+    for z in slices:
+        try:
+            now = pixel_hash(read(z))
+        except UserError:
+            now = "nothing that can be read"
+        if now != before(z):
+            raise UserError(f"{where}: input.slice {z} is not the one that its finished result in {folder} "
+                            f"was made from; put the input back, or {advice}")
 
 
 class SliceStore:
@@ -92,9 +119,11 @@ class SliceStore:
     folder : where it is, or will be.
     """
 
+    afresh = AFRESH
+
     def __init__(self, folder: Path):
         self.folder = folder
-        self._lock: Optional[int] = None
+        self._lock = output_lock(folder, folder)
 
     @property
     def manifest(self) -> Optional[Dict[str, Any]]:
@@ -107,15 +136,15 @@ class SliceStore:
 
         Raises
         ------
-        UserError : another process works there, or the earlier run was asked for something else.
+        TemporaryError : another process works there.
+        UserError : the earlier run was asked for something else.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = lock_folder(self.folder)
+        self._lock.acquire()
         for left in self.folder.glob(".*.partial-*"):       # of a killed process; nobody else works here
             left.unlink()
         before = None if force else self.manifest
         if before is not None:
-            refuse_difference(self.folder, before, manifest)
+            refuse_difference(self.folder, before, manifest, self.afresh)
         else:
             # Results without a manifest are what a process that was killed while it cleared up has left.
             (self.folder / MANIFEST).unlink(missing_ok=True)
@@ -125,9 +154,7 @@ class SliceStore:
 
     def end(self) -> None:
         """Let go of the folder."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def __enter__(self) -> SliceStore:
         return self
@@ -143,8 +170,8 @@ class SliceStore:
         arrays = {"probability": result.probability, "grey_sha256": np.array(result.grey_sha256)}
         if result.mask is not None:
             arrays["mask"] = result.mask
-        # Not np.savez, which leaves the file open where the disk is full.
-        with atomic_file(self._path(z)) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        # What killed processes left is removed by `begin`.  Not np.savez, which leaves the file open where the disk is full.
+        with atomic_file(self._path(z), tidy=False) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                     np.lib.format.write_array(stream, array, allow_pickle=False)
@@ -187,15 +214,7 @@ class SliceStore:
         ------
         UserError : they differ; names the slice.
         """
-        for z in slices:
-            before = self._grey_hash(z)
-            try:
-                now = pixel_hash(read(z))
-            except UserError:
-                now = "nothing that can be read"
-            if now != before:
-                raise UserError(f"{where}: input.slice {z} is not the one that its finished result in {self.folder} "
-                                f"was made from; put the input back, or pass --force to start from scratch")
+        compare_grey_values(slices, self._grey_hash, read, where, self.folder, self.afresh)
 
     def remove(self) -> None:
         """Delete the folder, when its results have gone into the output, or there are none."""
@@ -204,5 +223,5 @@ class SliceStore:
 
     def remove_if_empty(self) -> None:
         """Delete the folder if no slice was finished; left alone while it is another process' own."""
-        if self._lock is not None and not any(self.folder.glob("*.npz")):
+        if self._lock.held and not any(self.folder.glob("*.npz")):
             self.remove()

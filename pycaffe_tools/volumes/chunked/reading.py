@@ -14,9 +14,8 @@ from ..attributes import declared_axes, multiscale_pixel_size, pixel_size_of
 from ..axes import Layout, brief
 from ..pixel_size import PixelSize, to_nm
 from ..volume import Stored
-from .tree import N5, ZARR_2, ZARR_3, Node, image_in, is_group_or_array, node_at
-
-_TENSORSTORE_DRIVERS = {ZARR_2: "zarr", ZARR_3: "zarr3", N5: "n5"}
+from .arrays import TensorStoreArray, missing_codec, open_array
+from .tree import N5, Node, image_in, is_group_or_array, node_at
 
 
 def is_chunked(folder: Path) -> bool:
@@ -42,7 +41,7 @@ def read_chunked(path: str, folder: Path, inner: Optional[str], axes: Optional[s
         array, declared, pixel_size = _open_precomputed(path, folder, inner)
     else:
         node, group = image_in(path, folder, inner)
-        array = _open(path, node)
+        array = open_array(path, node.folder, node.kind)
         declared, pixel_size = _described(path, node, group, axes)
     layout = Layout(path, array.shape, axes, declared)
 
@@ -50,7 +49,7 @@ def read_chunked(path: str, folder: Path, inner: Optional[str], axes: Optional[s
         try:
             return layout.read(array, z)
         except Exception as error:
-            raise _missing_codec(path, error) or error from error
+            raise missing_codec(path, error) or error from error
 
     def files() -> List[Path]:
         return sorted(file for file in folder.rglob("*") if file.is_file())
@@ -91,51 +90,6 @@ def _level(node: Node, group: Optional[Node]) -> Tuple[Any, int]:
     return None, 0
 
 
-def _open(path: str, node: Node) -> Any:
-    """An array that is indexed lazily: by the zarr package where that reads the kind, else by TensorStore."""
-    try:
-        if node.kind != N5 and importlib.util.find_spec("zarr") is not None:
-            import zarr
-
-            if node.kind == ZARR_2 or int(zarr.__version__.split(".")[0]) >= 3:
-                return zarr.open(str(node.folder), mode="r")
-        if importlib.util.find_spec("tensorstore") is None:
-            need = {ZARR_2: "zarr", ZARR_3: "zarr, version 3 or later, or tensorstore", N5: "tensorstore"}[node.kind]
-            raise UserError(f"{path}: is {node.kind}, and reading that needs the package {need}; install it "
-                            f"(pip install {'zarr' if node.kind == ZARR_2 else 'tensorstore'}), or convert to TIFF")
-        return _TensorStore({"driver": _TENSORSTORE_DRIVERS[node.kind],
-                             "kvstore": {"driver": "file", "path": f"{node.folder.resolve()}/"}})
-    except UserError:
-        raise
-    except Exception as error:          # the library on bytes that are not what it expects
-        raise _missing_codec(path, error) or UserError(
-            f"{path}: is not readable {node.kind} ({brief(error)}); check the path, or copy it again") from error
-
-
-class _TensorStore:
-    """An array of TensorStore, indexed like one of numpy."""
-
-    def __init__(self, spec: Any):
-        import tensorstore
-
-        store = tensorstore.open(spec, open=True, read=True).result()
-        self._store = store[tensorstore.d[:].translate_to[0]]
-        self.shape = tuple(int(size) for size in self._store.shape)
-        self.dtype = self._store.dtype.numpy_dtype
-        self.labels = list(self._store.domain.labels)
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        return np.asarray(self._store[index].read().result())
-
-
-def _missing_codec(path: str, error: Exception) -> Optional[UserError]:
-    text = str(error).lower()
-    if "codec" in text or "compressor" in text and ("support" in text or "regist" in text):
-        return UserError(f"{path}: is compressed in a way that nothing installed here decodes ({brief(error)}); install its "
-                         f"codec (pip install imagecodecs numcodecs), or save it with another")
-    return None
-
-
 # Neuroglancer's precomputed
 
 def _precomputed_info(folder: Path) -> Any:
@@ -156,7 +110,7 @@ def _open_precomputed(path: str, folder: Path, inner: Optional[str]) -> Tuple[An
         raise UserError(f"{path}: is a precomputed volume of Neuroglancer, and reading that needs the package tensorstore; "
                         f"install it (pip install tensorstore), or convert to TIFF")
     try:
-        array = _TensorStore({"driver": "neuroglancer_precomputed", "scale_index": number,
+        array = TensorStoreArray({"driver": "neuroglancer_precomputed", "scale_index": number,
                               "kvstore": {"driver": "file", "path": f"{folder.resolve()}/"}})
     except Exception as error:          # the library on bytes that are not what it expects
         raise UserError(f"{path}: is not a readable precomputed volume ({brief(error)}); copy it again") from error

@@ -1,10 +1,11 @@
-"""Writing HDF5 volumes slice by slice, in one block whose room on the disk is taken beforehand."""
+"""Writing HDF5 volumes slice by slice: in one block whose room on the disk is taken beforehand, or compressed in chunks."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Callable, Optional, Sequence, Tuple
@@ -14,6 +15,13 @@ import numpy as np
 from ...base.errors import UserError
 from ...base.files import PathLike, atomic_file
 from ..pixel_size import PixelSize
+from ..storage import Storage
+
+CHUNK = 512
+"""Rows and columns of a compressed chunk, at most; it is one slice deep, so reading a slice decodes nothing else."""
+
+_SPARE_BYTES = 1 << 20
+"""Room on the disk that compressed volumes leave for the library's own tables."""
 
 
 def reserve_space(path: PathLike) -> None:
@@ -48,7 +56,7 @@ def create_reserved_dataset(group: Any, name: str, shape: Sequence[int], dtype: 
 
 
 def create_hdf5(stack: ExitStack, file: Path, inner: Optional[str], shape: Tuple[int, int, int], dtype: np.dtype,
-                 pixel_size: PixelSize, description: str, force: bool) -> Callable[[int, np.ndarray], None]:
+                pixel_size: PixelSize, description: str, force: bool, storage: Storage) -> Callable[[int, np.ndarray], None]:
     """Create an HDF5 file with one dataset of zeros; see :func:`~pycaffe_tools.volumes.creating.create_volume`.
 
     Returns
@@ -62,12 +70,20 @@ def create_hdf5(stack: ExitStack, file: Path, inner: Optional[str], shape: Tuple
         refuse_other_datasets(file, name)
     temporary = stack.enter_context(atomic_file(file))
     with h5py.File(temporary, "w") as handle:
-        data = create_reserved_dataset(handle, name, shape, dtype)
+        if storage.compress:
+            chunk = (1, min(shape[1], CHUNK), min(shape[2], CHUNK))
+            data = handle.create_dataset(name, shape, dtype, chunks=chunk, compression="gzip", shuffle=True)
+        else:
+            data = create_reserved_dataset(handle, name, shape, dtype)
         _describe_hdf5(data, pixel_size, description)
-    reserve_space(temporary)
+    if not storage.compress:
+        reserve_space(temporary)
     data = stack.enter_context(h5py.File(temporary, "r+"))[name]
 
     def write(z: int, image: np.ndarray) -> None:
+        # What a compressed slice takes is not known beforehand, and the library does not survive a full disk.
+        if storage.compress and shutil.disk_usage(temporary.parent).free < image.nbytes + _SPARE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         data[z] = image
 
     return write

@@ -13,13 +13,14 @@ import numpy as np
 from ...base.files import atomic_file
 from ..hdf5.writing import reserve_space
 from ..pixel_size import PixelSize
+from ..storage import Storage
 
 CLASSIC_TIFF_LIMIT = 4_000_000_000
 """Bytes of pixels up to which a TIFF is written in ImageJ's own layout; offsets there have 32 bits."""
 
 
 def create_tiff(stack: ExitStack, file: Path, inner: Optional[str], shape: Tuple[int, int, int], dtype: np.dtype,
-                 pixel_size: PixelSize, description: str, force: bool) -> Callable[[int, np.ndarray], None]:
+                pixel_size: PixelSize, description: str, force: bool, storage: Storage) -> Callable[[int, np.ndarray], None]:
     """Create a TIFF of zeros; see :func:`~pycaffe_tools.volumes.creating.create_volume`.
 
     Returns
