@@ -18,7 +18,7 @@ def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional
             overlay_out: Optional[PathLike] = None, mode: str = "dense", engine: str = "auto", tile: Optional[Pair] = None,
             max_memory: Optional[int] = None, workers: Optional[int] = None, dtype: str = "float32",
             incomplete: bool = False, force: bool = False, ome_zarr: str = "0.4", compress: bool = False,
-            shared: bool = False) -> Summary:
+            shared: bool = False, calibrated: bool = False, membrane_share: Optional[float] = None) -> Summary:
     """Write the probability of membrane at every pixel of a volume, or complete what an interrupted call has begun.
 
     Parameters
@@ -45,6 +45,8 @@ def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional
     force : replace outputs, and start unfinished ones from scratch.
     ome_zarr : version of a ``.zarr``, ``"0.4"`` or ``"0.5"``.
     compress : write an ``.h5`` in chunks, with gzip.
+    calibrated : write probabilities at the volume's own share of membrane instead of one half.
+    membrane_share : that share, above 0 and below 1; by default that of the model's validation slices.
     shared : write into an OME-Zarr in place although no part is asked for.
 
     Returns
@@ -65,7 +67,7 @@ def segment(input: PathLike, out: PathLike, model: PathLike, *, slices: Optional
 
     request = Request(os.fspath(input), os.fspath(out), os.fspath(model), slices, parse_part(part), crop, axes, threshold,
                       text(mask_out), text(overlay_out), mode, engine, tile, max_memory, workers, dtype, incomplete, force, ome_zarr,
-                      compress, shared)
+                      compress, shared, calibrated, membrane_share)
     with closing(Segmentation(request)) as work:
         for sentence in work.warnings:
             # The caller's line is behind this function and the package that can be called.

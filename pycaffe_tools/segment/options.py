@@ -21,6 +21,10 @@ _OPTIONS = (
     click.option("--max-memory", metavar="SIZE", help="Memory for all processes together, such as 800M or 2G. "
                  "[default: 1G for each process, at most half of what is free]"),
     click.option("--workers", type=click.IntRange(1), help="Worker processes, one thread each. [default: the cores]"),
+    click.option("--calibrated", is_flag=True, help="Probabilities at the volume's own share of membrane, not at one half; see "
+                 "python -m pycaffe_tools.calibrate. A given --threshold is one of these."),
+    click.option("--membrane-share", type=FiniteRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
+                 help="Of the volume, with --calibrated. [default: that of the model's validation slices]"),
     click.option("--dtype", type=click.Choice(["float32", "uint8"]), default="float32",
                  help="Of the probabilities; uint8 holds them times 255, rounded."),
 )

@@ -12,6 +12,7 @@ from .. import __version__, engines
 from ..base.errors import UserError
 from ..base.files import refuse_inputs
 from ..base.ranges import Pair, Part, Region, slice_ranges
+from ..nets.calibration import Calibration
 from ..nets.model import Model, Normalisation
 from ..volumes.creating import check_output
 from ..volumes.paths import input_files, split_dataset
@@ -45,6 +46,10 @@ class Request(NamedTuple):
     compress: bool = False
     shared: bool = False
     """Whether an OME-Zarr is filled in place, as parts do it."""
+    calibrated: bool = False
+    """Whether probabilities are those of the volume, not of a world of which half is membrane."""
+    membrane_share: Optional[float] = None
+    """Of the volume's pixels, for ``calibrated``; by default that of the model's validation slices."""
 
 
 def engine_of(request: Request) -> str:
@@ -59,6 +64,24 @@ def engine_of(request: Request) -> str:
             raise UserError(f"--mode patch: runs in Caffe, not in engine {request.engine}; leave --engine out")
         return "patch"
     return engines.default_name() if request.engine == "auto" else request.engine
+
+
+def calibration_of(request: Request, model: Model) -> Optional[Calibration]:
+    """How probabilities are calibrated, if they are.
+
+    Raises
+    ------
+    UserError : the model has no calibration, or a share of membrane is given for nothing.
+    """
+    if not request.calibrated:
+        if request.membrane_share is not None:
+            raise UserError("--membrane-share: says what --calibrated is to assume; give both, or none")
+        return None
+    found = model.calibration
+    if found is None:
+        raise UserError(f"{model.directory}: has no calibration; make it with python -m pycaffe_tools.calibrate {model.directory} "
+                        f"--data PATCHES")
+    return found if request.membrane_share is None else found._replace(membrane_share=request.membrane_share)
 
 
 def storage_for(ome_zarr: Optional[str], compress: bool, content: str) -> Storage:
@@ -93,7 +116,7 @@ def check_outputs(request: Request) -> None:
 def manifest_of(request: Request, volume: Volume, model: Model, normalisation: Normalisation, slices: Sequence[int],
                 region: Region, engine: str, tile: Pair, threshold: float) -> Dict[str, Any]:
     """A request with everything decided, as JSON: what two runs on one output are compared by."""
-    base = Path(request.out).resolve().parent
+    base, calibration = Path(request.out).resolve().parent, calibration_of(request, model)
     return {
         "input": {"path": os.path.abspath(request.input), "shape": list(volume.shape),
                   "dtype": volume.dtype.name, "axes": request.axes, **size_and_time(request.input)},
@@ -109,7 +132,8 @@ def manifest_of(request: Request, volume: Volume, model: Model, normalisation: N
                for name, path in (("mask_out", request.mask_out), ("overlay_out", request.overlay_out))},
             # Only where they are chosen, so that outputs of older versions are known again.
             **({"ome_zarr": request.ome_zarr} if request.ome_zarr != DEFAULT_STORAGE.ome_zarr else {}),
-            **({"compress": True} if request.compress else {})},
+            **({"compress": True} if request.compress else {}),
+            **({"calibration": calibration.as_json()} if calibration else {})},
         "made_with": {"pycaffe_tools": __version__, "numpy": np.__version__},
     }
 

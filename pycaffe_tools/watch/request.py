@@ -14,7 +14,7 @@ from ..base.errors import UserError
 from ..base.files import refuse_inputs
 from ..base.ranges import Pair
 from ..nets.model import DEPLOY, WEIGHTS, Model, open_model
-from ..segment.request import Request, engine_of
+from ..segment.request import Request, calibration_of, engine_of
 from ..volumes.paths import split_pattern
 from .pace import LATE_FROM
 
@@ -45,12 +45,14 @@ class WatchRequest(NamedTuple):
     port: Optional[int] = None
     host: str = "127.0.0.1"
     force: bool = False
+    calibrated: bool = False
+    membrane_share: Optional[float] = None
 
     def segmentation(self, model: str) -> Request:
         """The same as a request for a segmentation with one of the models; masks and pictures are always made."""
         return Request(self.folder, self.out, model, threshold=self.threshold, mask_out=self.out, overlay_out=self.out,
                        mode=self.mode, engine=self.engine, tile=self.tile, max_memory=self.max_memory, workers=self.workers,
-                       dtype=self.dtype)
+                       dtype=self.dtype, calibrated=self.calibrated, membrane_share=self.membrane_share)
 
 
 class Asked(NamedTuple):
@@ -91,6 +93,8 @@ def ask(request: WatchRequest) -> Asked:
     late = _opened(request.model_when_late) if request.model_when_late else None
     if late is not None and late.files == model.files:
         raise UserError(f"--model-when-late {request.model_when_late}: is the same network as {request.model}; name a faster one")
+    for opened in filter(None, (model, late)):
+        calibration_of(request.segmentation(str(opened.directory)), opened)
     return Asked(request, engine_of(request.segmentation(request.model)), model, late)
 
 
@@ -110,5 +114,6 @@ def identity(model: Model) -> Dict[str, Any]:
 
 
 def _described(model: Model, request: WatchRequest) -> Dict[str, Any]:
-    return {**identity(model),
-            "threshold": model.threshold if request.threshold is None else request.threshold}
+    calibration = calibration_of(request.segmentation(str(model.directory)), model)
+    return {**identity(model), "threshold": model.threshold if request.threshold is None else request.threshold,
+            **({"calibration": calibration.as_json()} if calibration else {})}

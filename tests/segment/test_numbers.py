@@ -1,5 +1,7 @@
 """Segmentation of whole volumes: the numbers, whatever the tiles, workers, formats and ranges."""
 
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -49,6 +51,46 @@ def test_tiles_workers_and_slice_ranges_do_not_change_the_result(tmp_path, model
     segment(request(raw, tmp_path / "b.tif", model, slices="1:3"))
     assert np.abs(read(tmp_path / "a.tif") - expected).max() < 1e-5
     assert np.abs(read(tmp_path / "b.tif") - expected[1:]).max() < 1e-5
+
+
+@pytest.fixture
+def calibrated_model(tmp_path, model, whole):
+    copy = tmp_path / "calibrated"
+    shutil.copytree(model, copy)
+    info = json.loads((copy / "model.json").read_text())
+    own = {"temperature": 1.5, "offset": 0.3, "membrane_share": 0.1}
+    (copy / "model.json").write_text(json.dumps({**info, "calibration": own, "threshold": float(np.median(read(whole)))}))
+    return copy
+
+
+def test_calibrated_probabilities_are_bayes_of_the_plain_ones_and_the_mask_stays(tmp_path, calibrated_model, raw):
+    plain = segment_to(tmp_path / "p.tif", tmp_path / "m.tif", raw, calibrated_model)
+    found = segment_to(tmp_path / "c.tif", tmp_path / "cm.tif", raw, calibrated_model, calibrated=True)
+    p = plain[0].astype(np.float64)
+    odds = (p / (1 - p)) ** (1 / 1.5) * np.exp(0.3) * 0.1 / 0.9
+    assert np.abs(found[0] - odds / (1 + odds)).max() < 1e-6
+    assert np.array_equal(found[1], plain[1]) and 0 < (found[1] == 255).mean() < 1
+    # A threshold that is asked for is one of the calibrated probabilities, and another share is taken if given.
+    level = float(np.median(found[0]))
+    other = segment_to(tmp_path / "t.tif", tmp_path / "tm.tif", raw, calibrated_model, calibrated=True, threshold=level)
+    assert np.array_equal(other[1] == 255, found[0] >= np.float32(level))
+    half = segment_to(tmp_path / "h.tif", tmp_path / "hm.tif", raw, calibrated_model, calibrated=True, membrane_share=0.5)
+    assert np.abs(half[0] - odds * 9 / (1 + odds * 9)).max() < 1e-6
+    record = read_provenance(tmp_path / "c.tif")
+    assert record["manifest"]["options"]["calibration"] == {"temperature": 1.5, "offset": 0.3, "membrane_share": 0.1}
+
+
+def segment_to(out, mask, raw, model, **options):
+    segment(request(raw, out, model, mask_out=str(mask), **options))
+    return read(out), read(mask)
+
+
+def test_calibration_is_refused_where_there_is_none_or_it_says_nothing(tmp_path, model, raw):
+    with pytest.raises(UserError, match="has no calibration.*pycaffe_tools.calibrate"):
+        segment(request(raw, tmp_path / "p.tif", model, calibrated=True))
+    with pytest.raises(UserError, match="--membrane-share.*--calibrated"):
+        segment(request(raw, tmp_path / "p.tif", model, membrane_share=0.1))
+    assert not list(tmp_path.iterdir())
 
 
 def test_equal_options_give_equal_bytes_whatever_the_number_of_workers(tmp_path, model, raw):

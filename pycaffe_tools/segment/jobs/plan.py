@@ -195,9 +195,10 @@ def read_plan(folder: Path) -> JobPlan:
     if len(tile) != 2 or not parts or not all(isinstance(part, str) for part in parts):
         raise UserError(f"{path}: is damaged, it does not tell tiles and parts; plan the jobs again with --slurm")
     optional: Dict[str, Any] = {name: asked.get(name) for name in ("slices", "crop", "axes", "threshold", "mask_out", "max_memory",
-                                                                   "workers")}
+                                                                   "workers", "membrane_share")}
     request = Request(asked.text("input"), asked.text("out"), asked.text("model"), mode=asked.text("mode"), engine=asked.text("engine"),
                       dtype=asked.text("dtype"), tile=pair(tile), force=asked.get("force") is True,
-                      ome_zarr=str(asked.get("ome_zarr") or DEFAULT_STORAGE.ome_zarr), compress=asked.get("compress") is True, **optional)
+                      ome_zarr=str(asked.get("ome_zarr") or DEFAULT_STORAGE.ome_zarr), compress=asked.get("compress") is True,
+                      calibrated=asked.get("calibrated") is True, **optional)
     sbatch = content.get("sbatch")
     return JobPlan(folder.absolute(), request, parts, sbatch if isinstance(sbatch, str) else "", content.whole("memory"))

@@ -18,7 +18,7 @@ from ...engines.engine import halo
 from ...engines.process import Settings
 from ...nets.model import Model, Normalisation
 from ..planning import Job, SegmentationPlan, limits_here, make_plan
-from ..request import Request
+from ..request import Request, calibration_of
 from .pool import run_workers
 from .slice_queue import SliceQueue, slices_in_memory
 from .slice_store import SliceResult, pixel_hash
@@ -53,7 +53,8 @@ class Computing:
     Attributes
     ----------
     plan : engine, tile, workers and predicted memory.
-    threshold : probability from which a pixel is membrane.
+    threshold : probability from which a pixel is membrane: of the results if it was asked for, else of the balanced network.
+    calibration : of the results; None if they are the network's own.
 
     Raises
     ------
@@ -64,6 +65,8 @@ class Computing:
                  tile: Optional[Pair] = None, limits: Optional[Tuple[Limit, Limit]] = None):
         self.model, self.normalisation, self.slices = model, normalisation, slices
         self.threshold = model.threshold if request.threshold is None else request.threshold
+        self.calibration = calibration_of(request, model)
+        self._threshold_is_calibrated = self.calibration is not None and request.threshold is not None
         self._dtype = request.dtype
         graph = model.net()
         workers, memory = limits or limits_here(request)
@@ -115,7 +118,12 @@ class Computing:
         if not np.isfinite(probability).all():
             raise UserError(f"{self.model.directory}: gives probabilities that are not numbers in {where}; its weights or "
                             f"its normalisation are damaged, or the grey values are far from those it was trained on")
-        mask = (probability >= np.float32(self.threshold)).astype(np.uint8) * 255
+        called = probability
+        if self.calibration is not None:
+            probability = self.calibration.apply(probability)
+            # The model's own threshold is one of the balanced probability.
+            called = probability if self._threshold_is_calibrated else called
+        mask = (called >= np.float32(self.threshold)).astype(np.uint8) * 255
         if self._dtype == "uint8":
             probability = np.rint(probability * np.float32(255)).astype(np.uint8)
         return SliceResult(probability, mask, pixel_hash(grey))
