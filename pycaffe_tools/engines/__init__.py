@@ -119,7 +119,8 @@ def best_tile(name: str, graph: NetGraph, max_bytes: int) -> Pair:
     UserError : not even the smallest tile fits; says how much it would take.
     """
     module = _module(name)
-    for side in module.TILE_SIDES:
+    sides = module.tile_sides(graph) if hasattr(module, "tile_sides") else module.TILE_SIDES
+    for side in sides:
         if predicted_bytes(name, graph, (side, side)) <= min(max_bytes, USEFUL_BYTES):
             return side, side
     least = predicted_bytes(name, graph, (module.TILE_SIDES[-1],) * 2)
