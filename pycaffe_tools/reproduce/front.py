@@ -16,6 +16,7 @@ Names: ``front-global-m25-s1`` keeps 25 % of the multiply-accumulates of N's den
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Dict, List, Sequence
 
 from ..dense_plan.plan import make_plan
@@ -80,11 +81,12 @@ def _in_front(node: Node) -> Node:
     return node._replace(stage="front")
 
 
+@lru_cache(maxsize=None)
 def uniform(share: float) -> Dict[str, int]:
     """Counts of N made narrower by the one factor whose dense net takes at most a share of N's multiply-accumulates."""
     whole = _multiply_accumulates(paper.counts_of("N"))
     low, high = 0.0, 1.0
-    for _ in range(30):
+    for _ in range(9):      # finer than a feature
         middle = (low + high) / 2
         low, high = (middle, high) if _multiply_accumulates(_narrower(middle)) <= share * whole else (low, middle)
     return _narrower(low)
