@@ -11,7 +11,7 @@ Every way gets the same total of training: N's, and then one retraining's, by th
 ``uniform``    all layers of N made narrower by one factor, trained from random weights
 =============  ==================================================================================
 
-Names: ``front-global-m25-s1`` keeps 25 % of the multiply-accumulates of N's dense net; ``...-pruned`` before retraining.
+Names: ``front-global-m250-s1`` keeps 250 in 1,000 of the multiply-accumulates of N's dense net; ``...-pruned`` before retraining.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def front(maker: Maker, shares: Sequence[float], seeds: Sequence[int]) -> List[N
 
 
 def _made(maker: Maker, way: str, share: float, seed: int) -> List[Node]:
-    name = f"front-{way}-m{100 * share:g}-s{seed}"
+    name = f"front-{way}-m{1000 * share:.0f}-s{seed}"
     facts = {"network": "front", "criterion": way, "budget": share, "seed": seed}
     retraining = maker.scale.retrain_iterations or paper.RETRAINING.max_iter
     if way == "uniform":

@@ -66,7 +66,7 @@ def _result(node, logs, numbers):
     if node.kind == "timing" and node.stage == "front":
         names = [part.split("}/")[1] for part in node.commands[0][1:] if part.startswith("{runs}/") and not part.endswith(".json")]
         return {"processor": "a processor", "threads": 1, "pixels": 7061769, "models": {
-            name: {"dense": _time("native", 10.0 * float(name.split("-m")[1].split("-")[0]) / 100 if "-m" in name else 10.0)}
+            name: {"dense": _time("native", 10.0 * float(name.split("-m")[1].split("-")[0]) / 1000 if "-m" in name else 10.0)}
             for name in names}}
     if node.kind == "timing":
         times = {name: {"patch": _time("patch", row.seconds * 80), "dense": _time("onnxruntime", row.seconds)}

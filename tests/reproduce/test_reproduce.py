@@ -34,11 +34,11 @@ from ..conftest import ROOT
 
 @pytest.mark.parametrize("scale, data_set", [(scale, data_set) for scale, sets in SCALES.items() for data_set in sets])
 def test_every_run_comes_after_what_it_needs(data_set, scale):
-    seen = set()
-    for node in plan(data_set, scale):
+    seen, nodes = set(), plan(data_set, scale)
+    for node in nodes:
         assert set(node.needs) <= seen and node.name not in seen and node.seconds > 0
         assert node.output.split("/")[0].split(".")[0] == node.name, "a run may only write under its own name"
-        needed = [other for other in plan(data_set, scale) if other.name in node.needs]
+        needed = [other for other in nodes if other.name in node.needs]
         assert all(STAGES.index(other.stage) <= STAGES.index(node.stage) for other in needed)
         seen.add(node.name)
 
