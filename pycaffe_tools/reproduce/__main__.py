@@ -66,17 +66,19 @@ def table(outcome: Outcome) -> List[str]:
               help="Store of all runs; may lie outside the checkout.")
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"),
               help="Gets DATASET/logs: what the report is made from.")
-@click.option("--stage", type=click.Choice(STAGES), default=STAGES[-1], help="Stop after this one.")
+@click.option("--stage", type=click.Choice(STAGES), default="segment", help="Stop after this one.")
 @click.option("--processes", type=click.IntRange(1), default=2, help="Runs at once, one core each.")
 @click.option("--redo", is_flag=True, help="Run again what was made by other commands.")
 @click.option("--trust-logs", is_flag=True,
               help="What has its log in the results, but no files in the store, is done unless a run to come needs them.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with estimated times, and stop.")
 @click.option("--only", metavar="RUN", help="Run this one alone; what it needs has to be done.")
+@click.option("--engine", type=click.Choice(["local", "slurm"]), default="local",
+              help="Run here, or write jobs for Slurm: the same as --slurm with a folder beside the store.")
 @click.option("--slurm", metavar="JOBDIR", type=click.Path(path_type=Path), help="Run nothing; write a job for each run into JOBDIR.")
 @click.option("--sbatch", metavar="OPTIONS", default="", help='Options of sbatch for the jobs, such as "--partition=x --mem=8G".')
 def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: str, processes: int, redo: bool,
-        trust_logs: bool, dry_run: bool, only: Optional[str], slurm: Optional[Path], sbatch: str) -> int:
+        trust_logs: bool, dry_run: bool, only: Optional[str], engine: str, slurm: Optional[Path], sbatch: str) -> int:
     """Run the reproduction of the paper on DATASET.
 
     \b
@@ -105,6 +107,8 @@ def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: s
         raise UserError(f"{em / DATA_SETS[data_set].raw}: there is no such stack; say where it lies with --em, "
                         f"or make it from the public files as data/README.md says")
     refuse_another_scale(results / data_set, scale)
+    if engine == "slurm" and slurm is None:
+        slurm = runs / f"{data_set}-{scale}.jobs"
     if slurm:
         words = ["pycaffe_tools.reproduce", data_set, "--scale", scale, "--em", str(em.absolute()), "--runs", str(runs.absolute()),
                  "--results", str(results.absolute()), "--stage", stage, *(["--redo"] if redo else []),

@@ -60,6 +60,14 @@ def test_jobs_follow_what_they_need_and_what_they_share_something_with(tmp_path,
         write_jobs(programs, nodes, [], "")
 
 
+def test_the_engine_slurm_is_a_folder_of_jobs_beside_the_store(tmp_path, capfd):
+    write_synthetic(tmp_path / "em", slices=3, size=128, seed=0)
+    assert main(cli, "reproduce", ["synthetic", "--scale", "tiny", "--em", str(tmp_path / "em"), "--runs", str(tmp_path / "runs"),
+                                   "--results", str(tmp_path / "results"), "--engine", "slurm"]) == 0
+    assert (tmp_path / "runs" / "synthetic-tiny.jobs" / "submit.sh").is_file()
+    assert f"submit them with {tmp_path / 'runs' / 'synthetic-tiny.jobs' / 'submit.sh'}" in capfd.readouterr().out
+
+
 def test_a_run_alone_asks_for_what_it_needs(tmp_path, capfd):
     write_synthetic(tmp_path / "em", slices=3, size=128, seed=0)
     command = ["synthetic", "--scale", "tiny", "--em", str(tmp_path / "em"), "--runs", str(tmp_path / "runs"), "--results",
