@@ -60,7 +60,8 @@ def test_the_predicted_peak_is_kept(tmp_path, model, raw, engine):
         time.sleep(0.01)
     said = process.communicate()[0]
     predicted = int(said.split("predicted peak ")[1].split("M")[0]) * 10**6
-    assert len(peaks) == (1 if engine in engines.RUN_BY_THREADS else 3)
+    # Python 3.8's `platform` asks the program uname, which is no worker.
+    assert sum(peak > 10**7 for peak in peaks.values()) == (1 if engine in engines.RUN_BY_THREADS else 3)
     assert 0.4 * predicted < sum(peaks.values()) <= predicted
 
 
