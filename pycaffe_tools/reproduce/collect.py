@@ -135,7 +135,8 @@ def _model(node: Node, store: RunStore, folder: Path) -> Dict[str, Any]:
               "versions": info["provenance"]["versions"]}
     if (directory / "pruning.json").is_file():
         pruning = read_json_object(directory / "pruning.json")
-        result["masked_slim_difference"] = pruning["masked_slim_difference"]
+        if "masked_slim_difference" in pruning:     # not after rounds, which end with a retraining
+            result["masked_slim_difference"] = pruning["masked_slim_difference"]
         if node.stage != "front":
             _write_orderings(folder / "orderings" / f"{node.name}.json", pruning, pruning["layers"])
     return result
