@@ -167,8 +167,9 @@ class _Writer:
             if isinstance(each.item, Convolution):
                 scratch = max(scratch, sum(_scratch(link, each.filtering is not None) for link in each.item.links))
         values = np.concatenate(self._values) if self._values else np.zeros(0)
-        return Program(np.array(self._numbers, np.int64), values.astype(np.float32), reach,
-                       lines + _TOGETHER * temporaries, scratch)
+        with np.errstate(over="ignore"):        # weights beyond float32 are known by what they give
+            values = values.astype(np.float32)
+        return Program(np.array(self._numbers, np.int64), values, reach, lines + _TOGETHER * temporaries, scratch)
 
     def _write(self, each: Placed) -> None:
         item, head = each.item, self._head
