@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from ..base.errors import UserError
 from ..base.fields import read_fields
@@ -20,6 +20,8 @@ class Curve(NamedTuple):
     layer: str
     losses: List[float]
     """Mean loss with 0, 1, 2 ... features discarded."""
+    band: Optional[Tuple[List[float], List[float]]] = None
+    """Lower and upper ends of an interval of each, where there are several seeds."""
 
 
 def read_curves(net: str, source: PathLike) -> List[Curve]:
@@ -70,6 +72,9 @@ def draw_figure_3(curves: Sequence[Curve], out: PathLike, table: Optional[PathLi
             if curve.layer == layers[number]:
                 panel.plot(range(len(curve.losses)), curve.losses, label=curve.net, linewidth=1.3,
                            color=COLOURS[nets.index(curve.net) % len(COLOURS)])
+                if curve.band is not None:
+                    panel.fill_between(range(len(curve.losses)), *curve.band, alpha=0.12, linewidth=0,
+                                       color=COLOURS[nets.index(curve.net) % len(COLOURS)])
         panel.set(title=f"({'abcdefghij'[number]}) {layers[number]} layer", xlabel="discarded features",
                   ylabel="training loss")
         panel.grid(alpha=0.25)
@@ -78,6 +83,10 @@ def draw_figure_3(curves: Sequence[Curve], out: PathLike, table: Optional[PathLi
     if table is not None:
         with atomic_file(table) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["net", "layer", "discarded", "loss"])
-            writer.writerows([curve.net, curve.layer, discarded, f"{loss:.9g}"]
-                             for curve in curves for discarded, loss in enumerate(curve.losses))
+            banded = any(curve.band is not None for curve in curves)
+            writer.writerow(["net", "layer", "discarded", "loss"] + (["low", "high"] if banded else []))
+            for curve in curves:
+                ends = list(zip(*curve.band)) if curve.band is not None else [("", "")] * len(curve.losses)
+                writer.writerows([curve.net, curve.layer, discarded, f"{loss:.9g}"]
+                                 + ([f"{end:.9g}" if end != "" else "" for end in ends[discarded]] if banded else [])
+                                 for discarded, loss in enumerate(curve.losses))

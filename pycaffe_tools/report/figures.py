@@ -12,6 +12,7 @@ from ..nets import paper as networks
 from ..plots.figure_3 import Curve, draw_figure_3
 from ..plots.panels import draw_panels
 from .front import draw_front
+from .judging.figures import Figure
 from .results import Results
 from .tables import run_title
 
@@ -39,12 +40,24 @@ def draw_figures(results: Results) -> Dict[str, bool]:
 
 
 def figure_3_curves(results: Results) -> List[Curve]:
-    """Loss along the orders of each network of the first seed, layer by layer."""
-    seed = results.plan["scale"]["seeds"][0]
-    sources = {"N": f"figure3-s{seed}", **{net: f"{net}-loss-s{seed}-pruned" for net in results.nets if net != "N"}}
-    found = {net: results.orderings(name) for net, name in sources.items()}
-    return [Curve(net, layer, [orderings["layers"][layer]["loss_before"], *orderings["layers"][layer]["loss"]])
-            for layer in networks.PRUNED_LAYERS for net, orderings in found.items() if orderings]
+    """Loss along the orders of each network, layer by layer: of the first seed, or the mean over all that hold out their own."""
+    seeds = results.seeds if results.has_folds else results.seeds[:1]
+    found = {}
+    for net in results.nets:
+        names = [f"figure3-s{seed}" if net == "N" else f"{net}-loss-s{seed}-pruned" for seed in seeds]
+        found[net] = [orderings for orderings in map(results.orderings, names) if orderings]
+    return [_mean_curve(net, layer, [[seed["layers"][layer]["loss_before"], *seed["layers"][layer]["loss"]] for seed in by_seed])
+            for layer in networks.PRUNED_LAYERS for net, by_seed in found.items() if by_seed]
+
+
+def _mean_curve(net: str, layer: str, curves: List[List[float]]) -> Curve:
+    """The mean over seeds with the 95 % interval of each of its points."""
+    length = min(map(len, curves))
+    points = [Figure("", tuple(curve[number] for curve in curves)) for number in range(length)]
+    if len(curves) == 1:
+        return Curve(net, layer, curves[0])
+    low, high = zip(*(point.interval() for point in points))
+    return Curve(net, layer, [point.value for point in points], (list(low), list(high)))
 
 
 def has_input(results: Results) -> bool:

@@ -118,7 +118,8 @@ def _figure_3_caption(results: Results) -> str:
     scale = results.plan["scale"]
     return (f"Training loss against the number of discarded features, in the order of Equations 2 and 3, on "
             f"{scale['batches']} x {scale['batch_size']} patches of the training set. One panel a layer, one line a "
-            f"network, in which the layers below are already pruned; in c1 nothing is, so the lines of all networks are one.")
+            f"network, in which the layers below are already pruned; in c1 nothing is, so the lines of all networks are one."
+            + (f" Means over up to {len(results.seeds)} seeds, with bands of 95 %." if results.has_folds else ""))
 
 
 def _figure_4_caption(results: Results) -> str:

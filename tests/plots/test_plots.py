@@ -97,6 +97,14 @@ def test_figure_4_refuses_what_does_not_belong_together(tmp_path, capsys):
     fig4("N=%s@0.5" % (tmp_path / "p.tif"), "--force")
 
 
+def test_figure_3_of_several_seeds_has_its_band_beside_it(tmp_path):
+    curves = [figure_3.Curve("N", "c1", [0.1, 0.2], ([0.05, 0.1], [0.15, 0.3])), figure_3.Curve("N7", "c1", [0.1, 0.3])]
+    figure_3.draw_figure_3(curves, tmp_path / "a.png", tmp_path / "a.csv")
+    rows = list(csv.reader((tmp_path / "a.csv").open()))
+    assert rows[0][-2:] == ["low", "high"] and rows[2] == ["N", "c1", "1", "0.2", "0.1", "0.3"]
+    assert rows[4] == ["N7", "c1", "1", "0.3", "", ""]
+
+
 def test_reliability_is_drawn_from_scores(tmp_path):
     bins = [{"predicted": 0.05 + 0.1 * n, "observed": (0.05 + 0.1 * n) ** 2, "pixels": 100} for n in range(10)]
     write_json(tmp_path / "a.json", {"reliability": {"bins": bins}})

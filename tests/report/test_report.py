@@ -156,6 +156,14 @@ def test_figure_3_has_every_network_and_layer_and_begins_before_the_first_remova
     assert [len(curve.losses) for curve in curves if curve.net == "N"] == [101, 76, 51, 201]
 
 
+def test_figure_3_over_all_seeds_is_their_mean_with_its_interval(main_folder):
+    curve = next(curve for curve in figure_3_curves(Results(main_folder)) if (curve.net, curve.layer) == ("N6", "c2"))
+    assert len(curve.losses) == 76 and curve.band is not None
+    # The made-up orders are the same for every seed, so the interval has no width.
+    for end in curve.band:
+        assert end == pytest.approx(curve.losses)
+
+
 def test_micrographs_are_shown_only_under_a_licence(results, folder, tmp_path):
     """EPFL: probability and mask for N and three N7; VNC: the input as well."""
     assert len(figure_4_panels(results)) == 4 * 2
