@@ -75,6 +75,8 @@ def figure_4_panels(results: Results) -> List[Tuple[str, np.ndarray]]:
         if scores is None or not crop.is_file():
             continue
         threshold = (scores.get("at_best_f1") or {"threshold": 0.5})["threshold"]
+        if "across_slices" in scores:       # what is shown did not choose its own threshold
+            threshold = scores["across_slices"]["thresholds"][str(scores["slices"][0])]
         probability = _read_png(crop).astype(np.float32) / 255
         if has_input(results):
             panels.append(("input", _read_png(results.logs / "crops" / "input.png")))

@@ -126,7 +126,7 @@ def _figure_4_caption(results: Results) -> str:
     data = results.plan["data_set"]
     y0, y1, x0, x1 = data["crop"]
     what = (f"page {data['shown'][0]} of {data['raw']} (validation), rows {y0} to {y1 - 1}, columns {x0} to {x1 - 1}; masks "
-            f"at the threshold of the best F1 on the segmented slices")
+            f"at the threshold of the best F1 on the {'other ' if results.has_folds else ''}segmented slices")
     if has_input(results):
         return f"Input, probability of membrane and mask: {what}. Micrograph: {data['citation']} Licence: {data['licence']}"
     return (f"Probability of membrane and mask: {what}. The terms of the micrographs are not established, so they are not "

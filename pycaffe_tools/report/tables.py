@@ -145,13 +145,16 @@ def table_segmentation(results: Results) -> Table:
         scores = results.result(node["name"]) if node["kind"] == "segmentation" else None
         if scores is None:
             continue
-        best = scores.get("at_best_f1") or {}
-        cells = [run_title(node["run"])]
-        cells += [_number(best.get(key), ".3f") for key in ("f1", "precision", "recall", "threshold")]
+        best = scores.get("across_slices") or scores.get("at_best_f1") or {}
+        thresholds = dict.fromkeys(f"{value:.3f}" for value in best.get("thresholds", {}).values())
+        cells = [run_title(node["run"]) + (f", seed {node['seed']}" if results.has_folds else "")]
+        cells += [_number(best.get(key), ".3f") for key in ("f1", "precision", "recall")]
+        cells += [", ".join(thresholds) or _number(best.get("threshold"), ".3f")]
         cells += [_number(scores.get("auc"), ".4f"), _number(scores["v_rand"]["score"], ".3f"),
                   _number(scores["v_info"]["score"], ".3f")]
         rows.append(cells)
-    return Table("segmentation", "Segmentation of validation slices: F1 of membrane pixels at the best threshold, area "
+    chosen = "at the best threshold of the other slices" if results.has_folds else "at the best threshold"
+    return Table("segmentation", f"Segmentation of validation slices: F1 of membrane pixels {chosen}, area "
                  "under the ROC curve, V-Rand and V-Info (ISBI 2012) at their best thresholds",
                  ["run", "F1", "precision", "recall", "threshold", "AUC", "V-Rand", "V-Info"], rows)
 

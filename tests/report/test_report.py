@@ -106,6 +106,13 @@ def test_claims_are_computed_from_the_same_numbers(main_folder):
     assert not [claim for claim in found.values() if claim["verdict"] == "not run"]
 
 
+def test_thresholds_of_the_main_scale_come_from_other_slices(main_folder):
+    text = (main_folder / "report.md").read_text()
+    assert "at the best threshold of the other slices" in text and "| N, seed 3 | 0.580 | 0.500 | 0.690 | 0.800, 0.900 |" in text
+    titles = [title for title, _ in figure_4_panels(Results(main_folder))]
+    assert "N: membrane from 0.80" in titles      # of slice 20, chosen on slice 22
+
+
 def test_statements_are_counted_once_whatever_their_readings(main_folder):
     claims = json.loads((main_folder / "claims.json").read_text())
     distinct = {claim["key"] for claim in claims if not claim["control"]}
