@@ -13,6 +13,8 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
 NODES = ("n1", "n2")
+START = 90.0
+"""Seconds within which daemons come up, or never do."""
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 CONF = """
@@ -92,11 +94,11 @@ class Slurm:
         try:
             self._start("munged", "--foreground", "--force", *(f"--{name}={folder}/munge/{file}" for name, file in (
                 ("key-file", "key"), ("socket", "socket"), ("pid-file", "pid"), ("log-file", "log"), ("seed-file", "seed"))))
-            wait_until(lambda: (folder / "munge" / "socket").exists(), "munged")
+            wait_until(lambda: (folder / "munge" / "socket").exists(), "munged", START)
             self._start("slurmctld", "-D")
             for node in NODES:
                 self.start_node(node)
-            wait_until(lambda: self.ask("sinfo", "--noheader", "--format=%T", check=False).strip() == "idle", "Slurm's nodes")
+            wait_until(lambda: self.ask("sinfo", "--noheader", "--format=%T", check=False).strip() == "idle", "Slurm's nodes", START)
         except BaseException:
             self.close()
             raise
