@@ -9,6 +9,7 @@ import click
 
 from ..base.command import OPTIONS, run
 from ..base.files import PathLike, write_json, write_text
+from .curve import table_curve
 from .figures import draw_figures
 from .front import table_front
 from .judging.claim import Claim
@@ -27,7 +28,7 @@ def write_report(folder: PathLike) -> List[Claim]:
     UserError : there are no logs.
     """
     results = Results(folder)
-    for table in [*all_tables(results), table_front(results), table_summary(results)]:
+    for table in [*all_tables(results), table_curve(results), table_front(results), table_summary(results)]:
         if not table.rows and table.name in WHERE_RUN:
             continue
         write_text(results.folder / "tables" / f"{table.name}.csv", table.as_csv())

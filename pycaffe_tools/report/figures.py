@@ -11,6 +11,7 @@ from ..base.files import write_text
 from ..nets import paper as networks
 from ..plots.figure_3 import Curve, draw_figure_3
 from ..plots.panels import draw_panels
+from .curve import draw_curve
 from .front import draw_front
 from .judging.figures import Figure
 from .results import Results
@@ -36,7 +37,8 @@ def draw_figures(results: Results) -> Dict[str, bool]:
         # Beside the picture too, which may be passed on by itself.
         write_text(folder / "LICENCE.txt", "figure4.png, and the report that shows it, hold a micrograph:\n"
                    + licence.read_text(encoding="utf-8"))
-    return {"figure3": bool(curves), "figure4": bool(panels), "front": draw_front(results)}
+    return {"figure3": bool(curves), "figure4": bool(panels), "front": draw_front(results),
+            "curve": draw_curve(results)}
 
 
 def figure_3_curves(results: Results) -> List[Curve]:

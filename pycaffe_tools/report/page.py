@@ -21,6 +21,7 @@ from typing import Dict, List, Mapping, Tuple
 
 from ..base.progress import duration
 from ..nets import paper as networks
+from .curve import gains, table_curve
 from .figures import has_input
 from .front import pruning_or_scratch, table_front, verdicts as verdicts_of_front
 from .judging import claim as verdicts
@@ -65,11 +66,13 @@ def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) 
     page += [Heading(2, "Networks"), tables["table1"], tables["table2-accuracy"], tables["table2-cost"],
              Paragraph(_timing_text(results)), tables["segmentation"], Heading(2, "Controls"),
              Paragraph(_controls_text(results)), tables["controls"], *(shown(claim) for claim in controls),
-             tables["definitions"], *(tables[name] for name in ("curve", "stability", "transfer") if tables[name].rows)]
+             tables["definitions"], *(tables[name] for name in ("stability", "transfer") if tables[name].rows)]
     if drawn["figure3"]:
         page += [Heading(2, "Figure 3"), Picture("figures/figure3.png", _figure_3_caption(results))]
     if drawn["figure4"]:
         page += [Heading(2, "Figure 4"), Picture("figures/figure4.png", _figure_4_caption(results))]
+    if drawn["curve"]:
+        page += [Heading(2, "How long to train"), Picture("figures/curve.png", gains(results)), table_curve(results)]
     if table_front(results).rows:
         page += [Heading(2, "The best network for a given time"),
                  *([Picture("figures/front.png", _FRONT_CAPTION)] if drawn["front"] else []), table_front(results),

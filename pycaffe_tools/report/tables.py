@@ -197,19 +197,6 @@ def table_definitions(results: Results) -> Table:
                  "the centre pixel, chosen on training patches) in percent", ["definition", "A of N", "A of darkness"], rows)
 
 
-def table_curve(results: Results) -> Table:
-    """How long is long enough: N of one seed after different lengths of training."""
-    rows = []
-    for node in results.plan["nodes"]:
-        done = results.nodes.get(node["name"])
-        if node["kind"] == "model" and node["network"] == "N" and node["criterion"] in (None, "curve") \
-                and node["step"] == "trained" and node["seed"] == results.seeds[0] and node["data"] != "second":
-            value = 100 * done["result"]["validation"]["accuracy"] if done else None
-            rows.append((node["iterations"], [f"{node['iterations']:,}", _number(value, ".2f")]))
-    return Table("curve", f"Accuracy of N with seed {results.seeds[0]} in percent, by iterations of training",
-                 ["iterations", "A"], [row for _, row in sorted(rows)] if len(rows) > 1 else [])
-
-
 def table_transfer(results: Results) -> Table:
     """Networks of other data sets on the validation patches of this one, beside its own."""
     rows = []
@@ -253,5 +240,5 @@ def run_title(run: str) -> str:
 def all_tables(results: Results) -> List[Table]:
     """The tables of the report, in its order."""
     return [table_1(results), table_2_accuracy(results), table_2_cost(results), table_segmentation(results),
-            table_controls(results), table_definitions(results), table_curve(results), table_stability(results),
+            table_controls(results), table_definitions(results), table_stability(results),
             table_transfer(results)]

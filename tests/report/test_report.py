@@ -136,7 +136,10 @@ def test_learning_curve_and_stability_are_tables_where_they_were_run(main_folder
     assert "| N | vnc | 92.90 ± 0.02 | 3 |" in (main_folder / "report.md").read_text()
     write_logs(tmp_path / "epfl", scale="curve")
     write_report(tmp_path / "epfl")
-    assert "| 30,000 | 93.01 |" in (tmp_path / "epfl" / "report.md").read_text()
+    text = (tmp_path / "epfl" / "report.md").read_text()
+    assert "| 30,000 | 93.01 |" in text and "From 10,000 to 30,000 iterations accuracy changes by +0.00 points" in text
+    with Image.open(tmp_path / "epfl" / "figures" / "curve.png") as image:
+        assert image.size[0] > 500
 
 
 def test_logs_of_another_plan_are_not_of_this_reproduction(tmp_path):
