@@ -102,7 +102,7 @@ def atomic_file(path: PathLike, tidy: bool = True) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.partial-{_owner()}{path.suffix}")
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         os.replace(temporary, path)
     finally:
         if temporary.exists():
@@ -134,7 +134,7 @@ def atomic_directory(path: PathLike, force: bool = False, replaced: Iterable[str
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                _flush(file)
+                flush(file)
         _put_in_place(temporary, path, replaced)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -212,7 +212,8 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no number")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have what was written to a file or a folder on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

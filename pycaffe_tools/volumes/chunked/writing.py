@@ -6,7 +6,6 @@ with slices of its own (:func:`make_image`, :class:`ImageWriter`).
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 
 from ...base.errors import UserError
-from ...base.files import PathLike, atomic_directory, write_json
+from ...base.files import PathLike, atomic_directory, flush, write_json
 from ..pixel_size import PixelSize
 from ..storage import ZARR_2_IMAGE, Storage
 from .arrays import make_array, open_array, package_for, slice_folder
@@ -120,15 +119,6 @@ class ImageWriter:
             image = halved(image, self._reduction)
             if not np.array_equal(np.asarray(array[z]), image):
                 array[z] = image
-
-
-def flush(path: Path) -> None:
-    """Have what was written to a file or a folder on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _fill(folder: Path, name: str, shape: Tuple[int, int, int], dtype: np.dtype, pixel_size: PixelSize, description: str,
