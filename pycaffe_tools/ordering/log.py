@@ -65,6 +65,16 @@ _READ: Dict[str, Callable[[Fields, str], Any]] = {
 """How a field of a step is read."""
 
 
+def read_step(fields: Fields, kind: Type[AnyStep]) -> AnyStep:
+    """A step of a log or of an ordering file.
+
+    Raises
+    ------
+    UserError : a field is missing, or cannot be.
+    """
+    return kind(*(_READ[name](fields, name) for name in kind._fields))
+
+
 class Log(Generic[AnyStep]):
     """The append-only log of an ordering: a header line, then one line a step, each on disk before the next.
 
@@ -142,8 +152,7 @@ class Log(Generic[AnyStep]):
             if entries:
                 self.loss_before = Fields(entries[0], str(self.path)).number("loss_before")
                 del entries[0]["loss_before"]
-                self.steps = [self._kind(*(_READ[name](Fields(entry, str(self.path)), name) for name in self._kind._fields))
-                              for entry in entries[1:]]
+                self.steps = [read_step(Fields(entry, str(self.path)), self._kind) for entry in entries[1:]]
         except (ValueError, UserError) as error:
             why = f" ({str(error).split(': ', 1)[1].split(';')[0]})" if isinstance(error, UserError) else ""
             raise UserError(f"{self.path}: is damaged or no log of an ordering{why}; delete it and start again") from None

@@ -27,7 +27,7 @@ from ..oracle.fast import open_oracle
 from ..oracle.oracle import Oracle, PruningProblem, Smallest, without_features
 from .criteria import scores
 from .identity import key_of, weights_digest
-from .log import Log, Step
+from .log import Log, Step, read_step
 from .sample import Sample
 
 FORMAT = 1
@@ -124,13 +124,12 @@ def read_steps(steps: Sequence[Fields], features: int) -> List[Step]:
     UserError : a field that cannot be.
     """
     found: List[Step] = []
-    for step in steps:
-        feature = step.whole("feature")
-        if feature >= features or feature in {before.feature for before in found}:
-            raise UserError(f"{step.where}: discards feature {feature} of {features}" + (" twice" if feature < features else "")
-                            + "; restore the file or make it again")
-        found.append(Step(feature, step.number("loss"), step.whole("runner_up") if step.has("runner_up") else None,
-                          step.number("margin") if step.has("margin") else None))
+    for fields in steps:
+        step = read_step(fields, Step)
+        if step.feature >= features or step.feature in {before.feature for before in found}:
+            raise UserError(f"{fields.where}: discards feature {step.feature} of {features}"
+                            + (" twice" if step.feature < features else "") + "; restore the file or make it again")
+        found.append(step)
     return found
 
 
