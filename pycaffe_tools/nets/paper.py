@@ -41,6 +41,9 @@ TABLE_1: Dict[str, Dict[str, int]] = {
     name: {layer: row[column] for layer, row in _TABLE_1_ROWS.items()} for column, name in enumerate(NAMES)}
 """Table 1: for each network, the number of features in each layer."""
 
+SMALLEST, OTHERS = NAMES[-1], NAMES[1:-1]
+"""The network that was pruned by more than 90 %, and the other pruned ones."""
+
 
 class PaperRow(NamedTuple):
     """One row of Table 2 as printed."""

@@ -17,8 +17,6 @@ from .judging.figures import Figure
 from .results import Results
 from .tables import run_title
 
-SMALLEST = networks.NAMES[-1]
-
 # -- figures ---------------------------------------------------------------------------------------------------
 
 def draw_figures(results: Results) -> Dict[str, bool]:
@@ -70,7 +68,7 @@ def has_input(results: Results) -> bool:
 def figure_4_panels(results: Results) -> List[Tuple[str, np.ndarray]]:
     """Input (where it may be shown), probability and mask for N, N7 by loss and N7 by sparsity."""
     seed = results.plan["scale"]["seeds"][0]
-    runs = [f"N-s{seed}"] + [f"{SMALLEST}-{criterion}-s{seed}" for criterion in ("loss", "apoz", "l1")]
+    runs = [f"N-s{seed}"] + [f"{networks.SMALLEST}-{criterion}-s{seed}" for criterion in ("loss", "apoz", "l1")]
     panels: List[Tuple[str, np.ndarray]] = []
     for run in runs:
         scores, crop = results.scores(run), results.logs / "crops" / f"{run}.png"

@@ -10,7 +10,7 @@ from ..reproduce.front import WAYS
 from .judging.claim import NOT_REPRODUCED, NOT_RUN, REPRODUCED, judge
 from .judging.figures import Figure, paired
 from .results import Results
-from .tables import Table
+from .tables import Table, with_interval
 
 TITLES = {"layers": "at once, layer by layer (the paper)", "global": "at once, one order of all layers",
           "gradual": "in rounds, one order of all layers", "apoz": "at once, by APoZ", "l1": "at once, by L1",
@@ -55,19 +55,11 @@ def table_front(results: Results) -> Table:
     """Accuracy and time of each way at each budget, and which way wins there."""
     rows = []
     for point in points(results):
-        accuracy, seconds = (Figure("", tuple(values.values())) if values else None
-                             for values in (point.accuracy, point.seconds))
-        rows.append([TITLES[point.way], f"{100 * point.budget:g}", _cell(accuracy), _cell(seconds), str(len(point.accuracy))])
+        rows.append([TITLES[point.way], f"{100 * point.budget:g}", with_interval(point.accuracy), with_interval(point.seconds),
+                     str(len(point.accuracy))])
     return Table("front", "Ways to a small network, all with the same total of training: accuracy in percent (mean ± half of the "
                  "95 % interval over the seeds) at budgets of the multiply-accumulates of N's dense net, and seconds for one "
                  "slice on one core", ["way", "budget %", "A", "seconds", "seeds"], rows)
-
-
-def _cell(figure: Optional[Figure]) -> str:
-    if figure is None:
-        return ""
-    low, high = figure.interval()
-    return f"{figure.value:.2f}" + (f" ± {(high - low) / 2:.2f}" if figure.samples > 1 else "")
 
 
 def verdicts(results: Results) -> List[str]:

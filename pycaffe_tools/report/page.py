@@ -31,8 +31,6 @@ from .results import Results
 from .tables import all_tables, with_interval
 from .verdicts import shown
 
-SMALLEST = networks.NAMES[-1]
-
 # -- the page --------------------------------------------------------------------------------------------------
 
 def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) -> Tuple[str, List[Block]]:
@@ -172,15 +170,15 @@ def _split(results: Results) -> str:
 
 def _sparsity_differs(results: Results) -> List[str]:
     """The largest disagreement of numbers, where there is one: the smallest network by sparsity."""
-    after, before = ({title: results.accuracies(SMALLEST, criterion, before=before) for criterion, title in
+    after, before = ({title: results.accuracies(networks.SMALLEST, criterion, before=before) for criterion, title in
                       (("apoz", "APoZ"), ("l1", "L1"))} for before in (False, True))
-    paper = networks.TABLE_2[SMALLEST].accuracy_sparsity
+    paper = networks.TABLE_2[networks.SMALLEST].accuracy_sparsity
     if not all(after.values()) or all(abs(mean(values.values()) - paper) < 1 for values in after.values()):
         return []
-    return [f"{SMALLEST} by sparsity: " + " and ".join(
+    return [f"{networks.SMALLEST} by sparsity: " + " and ".join(
         f"{with_interval(values)} % ({title}; {with_interval(before[title])} % before retraining)"
         for title, values in after.items()) + f" where the paper has {paper:.2f} %. Before retraining these networks are "
-        f"far from N, and {results.iterations(SMALLEST, 'apoz'):,} iterations do not make up for it; the paper's retraining "
+        f"far from N, and {results.iterations(networks.SMALLEST, 'apoz'):,} iterations do not make up for it; the paper's retraining "
         f"was presumably longer, or its reference [16] orders features in a third way."]
 
 

@@ -20,6 +20,15 @@ FIRST = 1
 """Seed of the runs of which there is one."""
 
 
+RATES = (0.001, 0.0005, 0.0001)
+"""Initial learning rates between which retraining is compared; the first is that of training."""
+
+
+def rate_name(rate: float) -> str:
+    """A rate in the name of a run, which has no dot: ``5e-4``."""
+    return f"{rate:.0e}".replace("e-0", "e-")
+
+
 class Definition(NamedTuple):
     """Which pixels are positive and which are negative."""
 
@@ -179,7 +188,7 @@ _FULL_EPFL = _FULL._replace(seeds=(1,), folds=(4,), sparsity_seeds=1)
 # Accuracy still climbs beyond (see the scale curve), but ten times the length would take weeks on two cores.
 _MAIN = Scale(paper.PAPER_PATCHES, 40_000, 3_000, 1_000, None, 2, 20, 128, ALL, (1, 2, 3, 4, 5), ("N6", "N7"), True,
               folds=(0, 1, 2, 3, 4), retrain_tests=1, sparsity_seeds=2, long_retraining=(("N7", 10_000),),
-              rates=(0.001, 0.0005, 0.0001), directions=("top-down", "separate"), figure_3_of_every_seed=True,
+              rates=RATES, directions=("top-down", "separate"), figure_3_of_every_seed=True,
               draws=((20, 5), (5, 3), (10, 3), (40, 3)), patch_sizes=(40, 48), patch_size_seeds=(1, 2),
               front=(0.5, 0.3, 0.18, 0.1, 0.05, 0.025), front_seeds=(1, 2, 3),
               transfer=("vnc",), transfer_seeds=(1, 2, 3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..nets import paper
-from .catalogue import FIRST, SEGMENTED, DataSet, Definition, Fold, Scale
+from .catalogue import FIRST, SEGMENTED, DataSet, Definition, Fold, Scale, rate_name
 
 
 class Node(NamedTuple):
@@ -196,7 +196,7 @@ class Maker:
 
     def at_rate(self, net: str, seed: int, rate: float, kept: bool) -> Node:
         """A pruned network retrained at another rate, with the weights that it kept or with random ones."""
-        text = f"rate{rate:.0e}".replace("e-0", "e-")
+        text = f"rate{rate_name(rate)}"
         if kept:
             return self.train(net, f"{net}-loss-s{seed}-{text}", seed, start=f"{net}-loss-s{seed}-pruned", rate=rate,
                               facts={"criterion": f"loss-{text}", "step": "retrained"})

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from typing import Dict, List, Optional, Tuple
 
-from ...nets.paper import NAMES, TABLE_2
+from ...nets.paper import NAMES, OTHERS, SMALLEST, TABLE_2
 from ..results import Results
 from .claim import Claim, both, judge
 from .figures import Figure, clustered_error, paired
-
-SMALLEST, OTHERS = NAMES[-1], NAMES[1:-1]
 
 # Margins, in points.
 REACHED = 92.5

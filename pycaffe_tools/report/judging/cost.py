@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional
 
-from ...nets.paper import NAMES, PRUNED_LAYERS, TABLE_1, TABLE_2
+from ...nets.paper import NAMES, OTHERS, PRUNED_LAYERS, SMALLEST, TABLE_1, TABLE_2
 from ..results import Results
 from .claim import NOT_REPRODUCED, NOT_RUN, REPRODUCED, Claim, judge
 from .figures import Figure, exactly
 
-SMALLEST, OTHERS = NAMES[-1], NAMES[1:-1]
 PER_SLICE = 75.0
 """Seconds: 60 to acquire a slice and 15 for sectioning (Section 4)."""
 SPEED_UP = 3.5

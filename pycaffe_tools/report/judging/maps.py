@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Dict
 
-from ...nets.paper import NAMES
+from ...nets.paper import SMALLEST
 from ..results import Results
 from .accuracy import TITLES
 from .claim import Claim, judge
 from .figures import Figure, paired
 
-SMALLEST = NAMES[-1]
 ALIKE = 0.8
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ...nets.paper import NAMES, PRUNED_LAYERS
+from ...nets.paper import PRUNED_LAYERS, SMALLEST
 from ..results import Results
 from .claim import Claim, judge
 from .figures import Figure, exactly
 
-SMALLEST = NAMES[-1]
 SAME_SHARE = 0.1
 RISE = 0.01
 LEAST_SPREAD = 0.2
@@ -99,11 +98,10 @@ def steepness(results: Results) -> Claim:
     """"the steepness of the curves is different across all layers"."""
     found: List[Tuple[float, ...]] = []
     for seed in results.seeds:
-        for name in (f"figure3-s{seed}",):
-            orderings = results.orderings(name)
-            if orderings:
-                values = shares(orderings)
-                found.append(tuple(values[layer] for layer in PRUNED_LAYERS))
+        orderings = results.orderings(f"figure3-s{seed}")
+        if orderings:
+            values = shares(orderings)
+            found.append(tuple(values[layer] for layer in PRUNED_LAYERS))
     figures = []
     if found:
         figures = [Figure("largest less smallest share", tuple(max(values) - min(values) for values in found))]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Dict, List, Tuple
 
-from ...nets.paper import NAMES
+from ...nets.paper import SMALLEST
+from ...reproduce.catalogue import RATES as INITIAL_RATES, rate_name
 from ..results import Results
 from .accuracy import KEPT, difference
 from .claim import Claim, judge
 from .figures import Figure, paired
 
-SMALLEST = NAMES[-1]
-RATES = ("1e-3", "5e-4", "1e-4")
+RATES = tuple(map(rate_name, INITIAL_RATES))
 
 
 def _best(results: Results, kind: str, rates: Tuple[str, ...] = RATES) -> Dict[int, float]:
