@@ -72,7 +72,7 @@ class Model:
     def __init__(self, directory: Path, info: Dict[str, Any]):
         self.directory = directory
         self.info = info
-        fields = Fields(info, directory / INFO)
+        self._fields = fields = Fields(info, directory / INFO)
         if fields.whole("format") != FORMAT:
             raise UserError(f"{directory / INFO}: is of format {shown(info['format'])}, and this program reads format "
                             f"{FORMAT}; make the model again")
@@ -140,10 +140,9 @@ class Model:
         ------
         UserError : what is recorded is no share.
         """
-        fields = Fields(self.info, self.directory / INFO)
-        if not fields.has("validation"):
+        if not self._fields.has("validation"):
             return None
-        validation = fields.fields("validation")
+        validation = self._fields.fields("validation")
         return validation.number("accuracy", 0.0, 1.0) if validation.has("accuracy") else None
 
     @property
@@ -154,8 +153,7 @@ class Model:
         ------
         UserError : what is recorded is no calibration.
         """
-        fields = Fields(self.info, self.directory / INFO)
-        return read_calibration(fields.fields("calibration")) if fields.has("calibration") else None
+        return read_calibration(self._fields.fields("calibration")) if self._fields.has("calibration") else None
 
     def net(self) -> NetGraph:
         """The deployed network.

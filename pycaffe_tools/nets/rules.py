@@ -36,6 +36,7 @@ def net_inputs(proto: Any) -> Dict[str, Shape]:
 
 
 def data_shapes(proto: Any) -> List[Optional[Shape]]:
+    """Shapes of a layer's tops where the layer itself states them, as Input and DummyData do; else None for each."""
     stated = (proto.input_param.shape if proto.type == "Input"
               else proto.dummy_data_param.shape if proto.type == "DummyData" else ())
     shapes: List[Optional[Shape]] = [tuple(shape.dim) for shape in stated]

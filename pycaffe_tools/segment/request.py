@@ -114,9 +114,10 @@ def check_outputs(request: Request) -> None:
 
 
 def manifest_of(request: Request, volume: Volume, model: Model, normalisation: Normalisation, slices: Sequence[int],
-                region: Region, engine: str, tile: Pair, threshold: float) -> Dict[str, Any]:
+                region: Region, engine: str, tile: Pair, threshold: float,
+                calibration: Optional[Calibration]) -> Dict[str, Any]:
     """A request with everything decided, as JSON: what two runs on one output are compared by."""
-    base, calibration = Path(request.out).resolve().parent, calibration_of(request, model)
+    base = Path(request.out).resolve().parent
     return {
         "input": {"path": os.path.abspath(request.input), "shape": list(volume.shape),
                   "dtype": volume.dtype.name, "axes": request.axes, **size_and_time(request.input)},

@@ -111,7 +111,7 @@ class Segmentation:
         self.computing = self._computing(earlier.tile if earlier else None)
         self.plan, self.threshold = self.computing.plan, self.computing.threshold
         self.manifest = manifest_of(request, self.volume, self.model, self.normalisation, self.whole, self.region, engine,
-                                    self.plan.tile, self.threshold)
+                                    self.plan.tile, self.threshold, self.computing.calibration)
         self._stopping = False
         self._queue: Optional[SliceQueue] = None
         self.complete, self.skipped = compare(earlier, self.manifest, request, self.store, self.slices, self.volume)

@@ -30,6 +30,7 @@ def _mask(mask: Optional[np.ndarray]) -> np.ndarray:
 # -- one rule a layer type -------------------------------------------------------------------------------------
 
 def not_understood(net: NetGraph, layer: Layer, masks: Masks, own: Optional[np.ndarray]) -> NoReturn:
+    """The rule of every type that has none of its own."""
     raise Obstacle("is of a type whose channels are not understood here")
 
 
