@@ -56,6 +56,8 @@ def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) 
     if missing:
         page.append(Paragraph(f"Not complete: {len(missing)} of {len(results.plan['nodes'])} runs are not done, so some "
                               f"cells are empty: {', '.join(missing)}."))
+    if drawn["curve"]:
+        page += [Heading(2, "How long to train"), Picture("figures/curve.png", gains(results)), table_curve(results)]
     page += [Heading(2, "Claims of the paper"),
              Paragraph("Each verdict is computed from the numbers by the rule under it. Reproduced: the interval of every "
                        "figure of the claim lies in the range of the rule; not reproduced: one lies outside, at a level that "
@@ -69,8 +71,6 @@ def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) 
         page += [Heading(2, "Figure 3"), Picture("figures/figure3.png", _figure_3_caption(results))]
     if drawn["figure4"]:
         page += [Heading(2, "Figure 4"), Picture("figures/figure4.png", _figure_4_caption(results))]
-    if drawn["curve"]:
-        page += [Heading(2, "How long to train"), Picture("figures/curve.png", gains(results)), table_curve(results)]
     if table_front(results).rows:
         page += [Heading(2, "The best network for a given time"),
                  *([Picture("figures/front.png", _FRONT_CAPTION)] if drawn["front"] else []), table_front(results),

@@ -7,7 +7,7 @@ from typing import Dict, List, Optional, Tuple
 
 from ...nets.paper import NAMES, OTHERS, SMALLEST, TABLE_2
 from ..results import Results
-from .claim import Claim, both, judge
+from .claim import Claim, both, judge, judged_on
 from .figures import Figure, clustered_error, paired
 
 # Margins, in points.
@@ -46,11 +46,6 @@ def like(results: Results, net: str) -> Key:
     return "N", longer if results.iterations("N", longer) else "none"
 
 
-def _judged_on(figures: List[Figure], wanted: int) -> str:
-    names = ", ".join(figure.name for figure in figures)
-    return f"; judged on {names} alone" if 0 < len(figures) < wanted else ""
-
-
 def reaches_93(results: Results) -> Claim:
     """"a convolutional neural network that achieves 93% pixel classification accuracy" (Section 5)."""
     found = results.accuracies("N", None)
@@ -67,7 +62,7 @@ def keep_accuracy(results: Results, *, as_printed: bool = False) -> Claim:
     reference = {net: ("N", None) if as_printed else like(results, net) for net in OTHERS}
     figures = _from_all(results, {net: (reference[net], (net, "loss")) for net in OTHERS})
     against = "N as trained" if as_printed else "N retrained alike"
-    return Claim("N1-N6", f"N1 to N6 lose at most 0.3 points of accuracy{_judged_on(figures, len(OTHERS))}",
+    return Claim("N1-N6", f"N1 to N6 lose at most 0.3 points of accuracy{judged_on([figure.name for figure in figures], OTHERS)}",
                  f"accuracy of {against} less that of each network (loss criterion, retrained) is below {KEPT} points, "
                  f"which rounds to 0.3: non-inferiority", judge(figures, high=KEPT), figures,
                  {net: TABLE_2["N"].accuracy_loss - TABLE_2[net].accuracy_loss for net in OTHERS}, reading=against,
@@ -94,7 +89,8 @@ def is_competitive(results: Results, criterion: str) -> Claim:
     """"we obtain competitive (and in some cases even better) performance"."""
     figures = _from_all(results, {net: ((net, "loss"), (net, criterion)) for net in NAMES[1:]})
     reading = TITLES[criterion]
-    return Claim("competitive", f"pruning by the loss is competitive with pruning by sparsity{_judged_on(figures, 7)}",
+    return Claim("competitive", "pruning by the loss is competitive with pruning by sparsity"
+                 f"{judged_on([figure.name for figure in figures], NAMES[1:])}",
                  f"accuracy by the loss less that by {reading} is above -{COMPETITIVE} points for each network: "
                  f"non-inferiority", judge(figures, low=-COMPETITIVE), figures,
                  {net: TABLE_2[net].accuracy_loss - TABLE_2[net].accuracy_sparsity for net in NAMES[1:]}, reading=reading,

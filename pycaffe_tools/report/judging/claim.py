@@ -83,6 +83,11 @@ def judge(figures: Sequence[Figure], low: float = -math.inf, high: float = math.
     return UNDECIDED
 
 
+def judged_on(names: Sequence[str], wanted: Sequence[str]) -> str:
+    """For the text of a claim about several networks, where only some of them were run."""
+    return f"; judged on {', '.join(names)} alone" if 0 < len(names) < len(wanted) else ""
+
+
 def both(verdicts: Sequence[str]) -> str:
     """The verdict on a claim with several parts, each judged by a rule of its own."""
     for verdict in (NOT_REPRODUCED, NOT_RUN, UNDECIDED):

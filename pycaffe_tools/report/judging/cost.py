@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from ...nets.paper import NAMES, OTHERS, PRUNED_LAYERS, SMALLEST, TABLE_1, TABLE_2
 from ..results import Results
-from .claim import NOT_REPRODUCED, NOT_RUN, REPRODUCED, Claim, judge
+from .claim import NOT_REPRODUCED, NOT_RUN, REPRODUCED, Claim, judge, judged_on
 from .figures import Figure, exactly
 
 PER_SLICE = 75.0
@@ -29,7 +29,8 @@ def tables(results: Results) -> Claim:
             wrong += [f"{net} M {memory:.2f} kB"] if abs(memory - TABLE_2[net].memory_kilobytes) >= 1 else []
     figures = [exactly(f"numbers that differ (of {6 * len(sizes)})", len(wrong))] if full else []
     verdict = NOT_RUN if not figures else REPRODUCED if not wrong else NOT_REPRODUCED
-    return Claim("tables", "features, pruned parameters and memory of N and N1 to N7 are those of Tables 1 and 2",
+    return Claim("tables", "features, pruned parameters and memory of N and N1 to N7 are those of Tables 1 and 2"
+                 f"{judged_on(list(sizes), NAMES)}",
                  "features equal, the share of pruned parameters equal to the printed tenth, memory within the printed "
                  "kilobyte (N1 has 593.47 kB, printed 594)", verdict, figures, why="; ".join(wrong) or None)
 
@@ -51,7 +52,7 @@ def _savings(results: Results, unit: str) -> List[Figure]:
 def less_memory(results: Results) -> Claim:
     """N1 to N6: "10 to 34% less network memory"."""
     figures = _savings(results, "memory")
-    return Claim("memory", "N1 to N6 need 10 to 34 % less memory",
+    return Claim("memory", f"N1 to N6 need 10 to 34 % less memory{judged_on([figure.name for figure in figures], OTHERS)}",
                  "each saves 10 to 34 % of N's memory, rounded to a percent", judge(figures, 9.5, 34.5), figures,
                  {net: 100 * (1 - TABLE_2[net].memory_kilobytes / TABLE_2["N"].memory_kilobytes) for net in OTHERS},
                  why="The text does not fit the paper's own Table 2, whose N1 saves 9.2 %.")
@@ -60,7 +61,8 @@ def less_memory(results: Results) -> Claim:
 def less_time(results: Results) -> Claim:
     """N1 to N6: "9 to 39% less segmentation time"."""
     figures = _savings(results, "time")
-    return Claim("time", "N1 to N6 need 9 to 39 % less time, patch by patch",
+    return Claim("time", "N1 to N6 need 9 to 39 % less time, patch by patch"
+                 f"{judged_on([figure.name for figure in figures], OTHERS)}",
                  "each saves 9 to 39 % of N's time patch by patch on one core, rounded to a percent",
                  judge(figures, 8.5, 39.5), figures,
                  {net: 100 * (1 - TABLE_2[net].seconds / TABLE_2["N"].seconds) for net in OTHERS},

@@ -44,8 +44,8 @@ def c1_alike(results: Results) -> Claim:
         figures = [exactly(f"spread of the rise after {count} of 100 features, as a share of the rise after 70",
                            (max(values) - min(values)) / largest) for count, values in zip((70, 35), rises)]
     return Claim("c1", "the loss increase of c1 is the same for all networks but for the draw of mini-batches",
-                 f"nothing is removed below c1, so all networks have one order of it on one draw; between {len(drawn)} draws "
-                 f"made anew the rise differs by at most {SAME_SHARE:.0%} of that after 70 features",
+                 f"nothing is removed below c1, so all networks have one order of it on one draw; between "
+                 f"draws made anew the rise differs by at most {SAME_SHARE:.0%} of that after 70 features",
                  judge(figures, high=SAME_SHARE), figures,
                  why="Near the beginning of the order removals cost about nothing, and the draw decides more than the network.")
 
