@@ -133,8 +133,8 @@ def cli(inputs: Tuple[str, ...], out: Optional[str], model: Optional[str], tile:
             raise click.UsageError("--slurm JOBDIR and --parts N belong together, and --sbatch to them.")
         return _plan(request, slurm, parts, sbatch, dry_run)
     with ExitStack() as stack:
+        work = stack.enter_context(closing(on_dask.prepare(request) if dask else Segmentation(request)))
         client = stack.enter_context(connected(dask)) if dask else None
-        work = stack.enter_context(closing(on_dask.prepare(request) if client else Segmentation(request)))
         show(work)
         if dry_run:
             return 0

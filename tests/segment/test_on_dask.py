@@ -149,12 +149,14 @@ def test_what_an_earlier_run_has_finished_is_not_computed_again(tmp_path, model,
 
 def test_what_cannot_be_is_one_sentence(tmp_path, model, source, running, capfd, monkeypatch):
     command = [source, "-o", tmp_path / "p.tif", "--model", model, "--mode", MODE, "--dask"]
+    assert run_cli(*command, running, "--part", "1/2") == 1
+    assert "leave --part or --dask out" in capfd.readouterr().err
     monkeypatch.setattr("pycaffe_tools.cluster.dask.SECONDS", 1)
     assert run_cli(*command, "tcp://127.0.0.1:1") == 1
     assert "no scheduler answers there" in capfd.readouterr().err
     assert run_cli(*command, "no/such/file") == 1
     assert "no scheduler answers there" in capfd.readouterr().err
-    assert run_cli(*command, running, "--part", "1/2") == 1
+    assert run_cli(*command, "tcp://127.0.0.1:1", "--part", "1/2") == 1
     assert "leave --part or --dask out" in capfd.readouterr().err
     assert not list(tmp_path.iterdir())
 
