@@ -92,15 +92,21 @@ native_engine() { # native_engine [fetch]: kernels for segmentation; it goes wit
     fi
     [ -z "$said" ] || say "$(tail -n 1 <<<"$said")"
 }
-blas_kernels() { # those of Caffe's BLAS that are fastest here, and right; measured once, for all commands
-    [ -f "$ROOT/pycaffe_tools/base/blas.py" ] && [ -z "${OPENBLAS_CORETYPE:-}" ] || return 0
+caffe_loops() { # those that training spends its time in, for this processor; it goes without them, only slower
+    [ -f "$ROOT/pycaffe_tools/nets/running/loops/loops.cpp" ] || return 0
     local said
-    said=$(cd "$ROOT" && "$PREFIX/bin/python" -m pycaffe_tools.base.blas choose 2>>"$LOG") && say "$said" || true
+    said=$(cd "$ROOT" && "$PREFIX/bin/python" -m pycaffe_tools.nets.running.loops 2>>"$LOG") && [ -n "$said" ] && say "$said" || true
+}
+blas_kernels() { # those of Caffe's BLAS that are fastest here, and right; measured once, for all commands
+    [ -f "$ROOT/pycaffe_tools/base/host/blas.py" ] && [ -z "${OPENBLAS_CORETYPE:-}" ] || return 0
+    local said
+    said=$(cd "$ROOT" && "$PREFIX/bin/python" -m pycaffe_tools.base.host.blas choose 2>>"$LOG") && say "$said" || true
 }
 
 CACHE=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/pycaffe-tools
 if up_to_date; then
     native_engine
+    caffe_loops
     touch -c "$STAMP" # for make, which compares times
     exit 0
 fi
@@ -155,4 +161,5 @@ auto)
 esac
 rm -rf "$PARTIAL" "$PARTIAL.old"
 native_engine fetch
+caffe_loops
 blas_kernels

@@ -25,7 +25,7 @@ import numpy as np
 from .base.command import OPTIONS, SEED, run
 from .base.errors import UserError
 from .base.files import write_json
-from .base.machine import Usage
+from .base.host.machine import Usage
 from .base.ranges import parse_size
 from .nets.netgraph import NetGraph
 from .nets.running.runtime import Weights, random_weights

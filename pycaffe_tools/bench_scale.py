@@ -41,7 +41,7 @@ import numpy as np
 from .base.command import OPTIONS, run
 from .base.errors import UserError
 from .base.files import write_json, write_text
-from .base.machine import peak_so_far
+from .base.host.machine import peak_so_far
 from .base.ranges import Part
 from .nets import model as models
 from .nets.files.caffemodel import write_weights

@@ -32,11 +32,11 @@ import click
 import numpy as np
 
 from . import engines
-from .base.blas import CORE_TYPE, best_core_type, blas_environment
 from .base.command import OPTIONS, FiniteRange, run
 from .base.errors import UserError
 from .base.files import write_json
-from .base.machine import cores, peak_so_far
+from .base.host.blas import CORE_TYPE, best_core_type, blas_environment
+from .base.host.machine import cores, peak_so_far
 from .dense_plan.plan import make_plan
 from .engines import engine as engine_module
 from .engines.tiling import grid, slice_tile

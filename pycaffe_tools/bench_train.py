@@ -1,4 +1,5 @@
-"""How fast does Caffe train here? Iterations a second for each kind of kernel of its BLAS, side by side.
+"""How fast does Caffe train here? Iterations a second for each kind of kernel of its BLAS, and with the loops of
+:mod:`~pycaffe_tools.nets.running.loops`, side by side.
 
 Every setting trains the same net on the same random patches with ``caffe
 train`` for a few iterations, in turns, so that a busy machine slows all of
@@ -19,10 +20,11 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import click
 import numpy as np
 
-from .base.blas import CORE_TYPE, THREADS, core_types_for, processor_flags
 from .base.command import OPTIONS, run
 from .base.errors import UserError
+from .base.host.blas import CORE_TYPE, THREADS, core_types_for, processor_flags
 from .nets import paper
+from .nets.running.loops import loops_environment
 from .nets.running.process import LogReader, caffe_program
 
 PATCHES = 2_048
@@ -54,14 +56,20 @@ class Speed(NamedTuple):
 
 
 def settings_of(threads: Sequence[int], preload: Optional[Path] = None) -> List[Setting]:
-    """Each kind of kernel that this processor can run, left to itself first, with each number of threads."""
+    """Each kind of kernel that this processor can run, left to itself first, with each number of threads.
+
+    The newest kind comes with the faster loops of this package as well, where they can be compiled.
+    """
     found = []
+    faster = loops_environment()
     for count in threads:
         base: Dict[str, Optional[str]] = {name: str(count) for name in THREADS}
         text = f"{count} thread{'s' if count > 1 else ''}"
         found.append(Setting(f"left to itself, {text}", {**base, CORE_TYPE: None}))
-        found += [Setting(f"{core}, {text}", {**base, CORE_TYPE: core})
-                  for core in core_types_for(processor_flags())[:NEWEST]]
+        cores = core_types_for(processor_flags())[:NEWEST]
+        found += [Setting(f"{core}, {text}", {**base, CORE_TYPE: core}) for core in cores]
+        if faster and cores:
+            found.append(Setting(f"{cores[0]}, {text}, loops", {**base, CORE_TYPE: cores[0], **faster}))
         if preload:
             found.append(Setting(f"{preload.name}, {text}", {**base, "LD_PRELOAD": str(preload), "MKL_THREADING_LAYER": "GNU"}))
     return found

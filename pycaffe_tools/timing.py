@@ -20,7 +20,7 @@ from . import engines
 from .base.command import OPTIONS, run
 from .base.errors import UserError
 from .base.files import refuse_existing, refuse_inputs, require_ending, write_json
-from .base.machine import processor
+from .base.host.machine import processor
 from .nets import paper
 from .nets.model import Model, open_model
 from .nets.netgraph import NetGraph

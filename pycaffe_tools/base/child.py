@@ -30,7 +30,7 @@ from typing import IO, Any, Callable, Dict, Mapping, Optional, TypeVar
 
 from .errors import UserError
 from .files import PACKAGE_ROOT
-from .machine import ONE_THREAD
+from .host.machine import ONE_THREAD
 
 Result = TypeVar("Result")
 

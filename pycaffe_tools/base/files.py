@@ -31,6 +31,11 @@ PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 """Folder of the package, wherever in it a module lies."""
 
 
+def cache_folder() -> Path:
+    """The user's folder for what was measured, compiled or fetched here, below XDG_CACHE_HOME; made by those that write."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pycaffe-tools"
+
+
 def shipped(name: str) -> Path:
     """A file or folder that comes with the package but stands beside it in a checkout, such as ``data/datasets.json``.
 

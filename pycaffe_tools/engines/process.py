@@ -8,7 +8,7 @@ from typing import Any, Callable, NamedTuple, Optional, Tuple, Union
 import numpy as np
 
 from ..base.child import Child, ChildDied, serve
-from ..base.machine import ONE_THREAD
+from ..base.host.machine import ONE_THREAD
 
 
 class Settings(NamedTuple):

@@ -11,10 +11,10 @@ from typing import Any, Callable, Dict, List, Protocol, Tuple
 
 import numpy as np
 
-from ..base.blas import blas_environment
 from ..base.child import Child, ChildDied, serve
 from ..base.errors import UserError
-from ..base.machine import usage
+from ..base.host.blas import blas_environment
+from ..base.host.machine import usage
 from ..nets.netgraph import NetGraph
 from .incremental import Incremental
 from .net_incremental import NetIncremental

@@ -29,8 +29,8 @@ import numpy as np
 from ..base.errors import UserError
 from ..base.fields import read_fields
 from ..base.files import PathLike, read_json_object, write_text
+from ..base.host.machine import processor
 from ..base.locks import FileLock
-from ..base.machine import processor
 from ..nets.netgraph import read_net
 from ..volumes.opening import open_volume
 from .catalogue import DATA_SETS, FIRST, SCALES, SEGMENTED, DataSet, scale_of

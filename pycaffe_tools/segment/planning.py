@@ -12,7 +12,7 @@ from typing import Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from .. import engines
 from ..base.errors import UserError
-from ..base.machine import Limit, core_limit, free_memory, job_memory
+from ..base.host.machine import Limit, core_limit, free_memory, job_memory
 from ..base.ranges import Pair, size_text
 from ..engines.engine import patch_size
 from ..engines.tiling import even_tile, grid

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..base.errors import FULL, TemporaryError
 from ..base.files import remove_abandoned
-from ..base.machine import Limit
+from ..base.host.machine import Limit
 from ..base.progress import Progress
 from ..base.ranges import parse_region, parse_slices, size_text, slice_ranges
 from ..engines import RUN_BY_THREADS

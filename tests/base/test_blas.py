@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from pycaffe_tools.base import blas
-from pycaffe_tools.base.blas import Measured, best_core_type, best_of, core_types_for
+from pycaffe_tools.base.host import blas
+from pycaffe_tools.base.host.blas import Measured, best_core_type, best_of, core_types_for
 
 AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "avx", "sse4_2"})
 

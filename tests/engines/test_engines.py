@@ -137,7 +137,7 @@ def test_memory_is_predicted_before_it_is_taken(engine):
         f"tile = {tile}\n"
         f"engine = engines.create('{engine}', graph, random_weights(graph), tile)\n"
         "for _ in range(2): engine.predict(np.zeros((tile[0] + 31, tile[1] + 31), np.float32))\n"
-        "from pycaffe_tools.base.machine import peak_so_far\n"
+        "from pycaffe_tools.base.host.machine import peak_so_far\n"
         f"print(peak_so_far(), engines.predicted_bytes('{engine}', graph, tile))")
     answer = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
                             check=True, cwd=str(ROOT)).stdout.split()

@@ -8,6 +8,7 @@ import pytest
 
 from pycaffe_tools import engines
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.base.host import compiler
 from pycaffe_tools.dense_plan.kernels import kernels
 from pycaffe_tools.dense_plan.plan import make_plan
 from pycaffe_tools.engines import dense_native
@@ -187,7 +188,7 @@ def test_an_unknown_kind_of_processor_is_refused(monkeypatch):
 # -- building ----------------------------------------------------------------------------------------------------
 
 def test_without_a_compiler_the_sentence_says_what_to_do_and_onnx_runtime_stays(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(build, "_compilers", lambda: iter([]))
+    monkeypatch.setattr(compiler, "compilers", lambda: iter([]))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(library.CHOICE, raising=False)
     with pytest.raises(UserError, match="no C.. compiler works here .there is none.; install g.. or clang, or `pip install ziglang`"):
@@ -205,13 +206,13 @@ def test_a_compiler_that_fails_is_named_with_its_error(monkeypatch, tmp_path):
     broken = tmp_path / "broken-c++"
     broken.write_text("#!/bin/sh\necho 'run.cpp: error: no vectors today'\nexit 1\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(build, "_compilers", lambda: iter([[str(broken)]]))
+    monkeypatch.setattr(compiler, "compilers", lambda: iter([[str(broken)]]))
     with pytest.raises(UserError, match="broken-c.*no vectors today"):
         build.build(tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.skipif(not list(build._compilers()), reason="needs a C++ compiler")
+@pytest.mark.skipif(not list(compiler.compilers()), reason="needs a C++ compiler")
 def test_builds_at_the_same_time_end_in_one_whole_library(tmp_path):
     code = ("import sys\nfrom pathlib import Path\nfrom pycaffe_tools.engines.native import build\n"
             "build._FLAGS[1] = '-O0'\nbuild._KINDS_X86.pop('avx512', None)\nbuild._KINDS_X86.pop('avx2', None)\n"

@@ -7,7 +7,7 @@ pytest.importorskip("onnxruntime")
 
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.files import read_json, write_json
-from pycaffe_tools.base.machine import cores
+from pycaffe_tools.base.host.machine import cores
 from pycaffe_tools.ordering.cost import dense_time, measuring, model as cost
 from pycaffe_tools.ordering.cost.dense_time import dense_work, measure_time, read_time, stored_time, write_time
 from pycaffe_tools.ordering.cost.model import ArithmeticCost

@@ -3,8 +3,8 @@
 import pytest
 
 from pycaffe_tools import engines
-from pycaffe_tools.base import machine
 from pycaffe_tools.base.errors import UserError
+from pycaffe_tools.base.host import machine
 from pycaffe_tools.base.ranges import parse_size
 from pycaffe_tools.nets import paper
 from pycaffe_tools.nets.files.schema import parse_prototxt

@@ -19,10 +19,11 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from google.protobuf.message import DecodeError
 
-from ...base.blas import kernel_environment
 from ...base.child import die_with_parent
 from ...base.errors import UserError
+from ...base.host.blas import kernel_environment
 from ..files.schema import schema
+from .loops import loops_environment
 
 _ITERATION = re.compile(r"Iteration (\d+) .*?loss = ([-+.\deEnaif]+)")
 _TEST_START = re.compile(r"Iteration (\d+), Testing net")
@@ -149,7 +150,7 @@ def run_caffe_train(solver: Path, log: Path, on_event: Callable[[LogEvent], None
     command += [f"--snapshot={snapshot.name}"] if snapshot else []
     command += [f"--weights={weights}"] if weights and not snapshot else []
     command += [f"--gpu={gpu}"] if gpu is not None else []
-    environment = {**os.environ, **kernel_environment(), "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"}
+    environment = {**os.environ, **kernel_environment(), **loops_environment(), "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"}
     reader = LogReader()
     tail: List[str] = []
     interrupted = threading.Event()

@@ -15,8 +15,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ...base.blas import kernel_environment
 from ...base.errors import UserError
+from ...base.host.blas import kernel_environment
 from ..files.schema import schema, to_text
 from ..layers import Layer, Value
 from ..netgraph import NetGraph

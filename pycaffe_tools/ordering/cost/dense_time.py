@@ -28,7 +28,7 @@ from scipy.optimize import nnls
 from ... import engines
 from ...base.errors import UserError
 from ...base.files import PathLike, read_json, write_json
-from ...base.machine import cores, processor
+from ...base.host.machine import cores, processor
 from ...base.ranges import Pair
 from ...dense_plan.plan import make_plan
 from ...dense_plan.steps import Convolve, sources

@@ -9,7 +9,7 @@ from threading import Barrier
 import numpy as np
 
 from ... import engines
-from ...base.machine import available_memory
+from ...base.host.machine import available_memory
 from ...base.ranges import Pair
 from ...engines.engine import Engine
 from ...nets.netgraph import NetGraph

@@ -9,7 +9,7 @@ import click
 
 from ... import engines
 from ...base.files import PathLike
-from ...base.machine import cores
+from ...base.host.machine import cores
 from ...nets.netgraph import NetGraph
 from .dense_time import DenseTime, read_time, stored_time
 from .model import ArithmeticCost, CostModel, ParameterCost

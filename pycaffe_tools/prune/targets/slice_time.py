@@ -16,7 +16,7 @@ import click
 
 from ...base.errors import UserError
 from ...base.files import PathLike, read_json, write_json
-from ...base.machine import processor
+from ...base.host.machine import processor
 from ...base.ranges import Pair
 from ...ordering.cost.dense_time import DenseTime
 from ...ordering.cost.measuring import seconds_per_pixel

@@ -25,7 +25,7 @@ from ... import __version__
 from ...base.errors import UserError
 from ...base.fields import read_fields
 from ...base.files import read_json_object, write_json
-from ...base.machine import Limit
+from ...base.host.machine import Limit
 from ...base.ranges import Part, pair, slice_ranges
 from ...cluster.slurm import JobOptions, parse_options
 from ...volumes.paths import split_dataset

@@ -12,7 +12,7 @@ from typing import Callable, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from ...base.errors import UserError
-from ...base.machine import Limit, peak_so_far
+from ...base.host.machine import Limit, peak_so_far
 from ...base.ranges import Pair, Region
 from ...engines.engine import halo
 from ...engines.process import Settings

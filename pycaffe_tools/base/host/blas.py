@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
-from .files import PACKAGE_ROOT, read_json, write_json
+from ..files import PACKAGE_ROOT, cache_folder, read_json, write_json
 from .machine import ONE_THREAD
 
 CORE_TYPE = "OPENBLAS_CORETYPE"
@@ -96,8 +96,7 @@ def best_of(measured: List[Measured]) -> Optional[str]:
 
 def cache_file() -> Path:
     """Where the choice is remembered."""
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / "pycaffe-tools" / "blas.json"
+    return cache_folder() / "blas.json"
 
 
 def best_core_type(again: bool = False) -> Optional[str]:
@@ -156,7 +155,7 @@ def _in_child(core_type: str) -> Optional[Dict[str, Any]]:
         environment[CORE_TYPE] = core_type
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE_ROOT.parent), os.environ.get("PYTHONPATH")]))
     try:
-        done = subprocess.run([sys.executable, "-m", "pycaffe_tools.base.blas"], env=environment, stdin=subprocess.DEVNULL,
+        done = subprocess.run([sys.executable, "-m", "pycaffe_tools.base.host.blas"], env=environment, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=TIMEOUT)
         return json.loads(done.stdout) if done.returncode == 0 and done.stdout.strip() else None
     except (OSError, ValueError, subprocess.TimeoutExpired):

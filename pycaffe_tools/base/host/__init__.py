@@ -1,0 +1,1 @@
+"""The computer this runs on: its cores and memory, the kernels of its BLAS, its C++ compiler."""
