@@ -162,8 +162,9 @@ REPRODUCE = $(TOOLS).reproduce $(DATASET) --scale $(SCALE) --runs $(RUNS) --em $
 reproduce-data reproduce-train reproduce-prune reproduce-retrain reproduce-segment reproduce-front reproduce-transfer: reproduce-%: | $(ENV)
 	$(REPRODUCE) --stage $*
 
-report: | $(ENV)  ## results/*/report.html and report.md from the logs of the reproduction
+report: | $(ENV)  ## results/*/report.html and report.md, and the models' cards, from the logs of the reproduction
 	$(TOOLS).report $(patsubst %/logs,%,$(wildcard $(RESULTS)/*/logs))
+	$(if $(wildcard $(RESULTS)/vnc/logs),$(TOOLS).report.cards $(RESULTS)/vnc)
 
 clean:  ## remove the demo and build outputs, not the environment, data or runs
 	rm -rf demo build .pytest_cache
