@@ -16,6 +16,7 @@ same version of matplotlib, which draws the pictures).
 
 from __future__ import annotations
 
+from collections import Counter
 from statistics import mean
 from typing import Dict, List, Mapping, Tuple
 
@@ -30,6 +31,10 @@ from .markup import Block, Bullets, Heading, Listing, Paragraph, Picture
 from .results import Results
 from .tables import all_tables, with_interval
 from .verdicts import shown
+
+NAMED = 12
+"""Runs that are not done are named up to so many, and counted beyond."""
+
 
 # -- the page --------------------------------------------------------------------------------------------------
 
@@ -52,10 +57,8 @@ def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) 
                               for verdict, count in counts.items() if count)
                   + ". A statement that is judged in several readings counts once, as undecided where they disagree."),
     ]
-    missing = results.missing()
-    if missing:
-        page.append(Paragraph(f"Not complete: {len(missing)} of {len(results.plan['nodes'])} runs are not done, so some "
-                              f"cells are empty: {', '.join(missing)}."))
+    if results.missing():
+        page.append(Paragraph(_incomplete(results)))
     if drawn["curve"]:
         page += [Heading(2, "How long to train"), Picture("figures/curve.png", gains(results)), table_curve(results)]
     page += [Heading(2, "Claims of the paper"),
@@ -79,6 +82,16 @@ def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) 
              Heading(2, "What was run"), Bullets(_run_facts(results)), Listing("Commands", _commands(results)),
              Listing("Code, data and weights", _hashes(results))]
     return title, page
+
+
+def _incomplete(results: Results) -> str:
+    missing = results.missing()
+    stage_of = {node["name"]: node["stage"] for node in results.plan["nodes"]}
+    by_stage = Counter(stage_of[name] for name in missing)
+    names = ", ".join(missing) if len(missing) <= NAMED else ", ".join(
+        f"{count} of the stage {stage}" for stage, count in by_stage.items())
+    return (f"Not complete: {len(missing)} of {len(stage_of)} runs are not done ({names}), so some cells are empty and some "
+            f"statements not judged.")
 
 
 def _intervals(results: Results) -> str:
