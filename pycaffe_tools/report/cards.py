@@ -79,7 +79,8 @@ def card(results: Results, network: str) -> str:
     made, patches = node["result"], database["result"]
     counts = ", ".join(f"{layer} {count}" for layer, count in made["counts"].items())
     seeds = results.accuracies(network, None if network == "N" else "loss")
-    darkness = results.darkness()
+    darkness, scratch = results.darkness(), results.accuracies(network, "scratch")
+    more = {seed: value - darkness[seed] for seed, value in seeds.items() if seed in darkness}
     how = (f"trained from random weights for {node['iterations']:,} iterations of 128 patches" if network == "N" else
            f"pruned from N by training loss as in the paper, and retrained for {node['iterations']:,} iterations of 128 patches")
     pixel = "x".join(f"{size:g}" for size in patches["pixel_size_nm"]) if patches["pixel_size_nm"] else None
@@ -105,7 +106,9 @@ def card(results: Results, network: str) -> str:
         f"them membrane, at threshold {made['threshold']:.3f} |",
         f"| over {len(seeds)} seeds | {with_interval(seeds)} % (mean and 95 % interval; each holds out sections of its own); this "
         f"is the first seed, not the best |",
-        f"| grey values alone | {with_interval(darkness)} % |",
+        f"| grey values alone | {with_interval(darkness)} %; the network has {with_interval(more)} points more |",
+        *([f"| the same counts, never pruned | {with_interval(scratch)} % from random weights, over the same seeds |"]
+          if network != "N" and scratch else []),
         *_on_slices(results, node["name"]),
         "",
         "## Limits",
