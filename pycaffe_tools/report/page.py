@@ -17,8 +17,9 @@ same version of matplotlib, which draws the pictures).
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime, timedelta
 from statistics import mean
-from typing import Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ..base.progress import duration
 from ..nets import paper as networks
@@ -195,19 +196,32 @@ def _sparsity_differs(results: Results) -> List[str]:
         f"was presumably longer, or its reference [16] orders features in a third way."]
 
 
+def _wall(sessions: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds in which at least one session ran; several may work on one store at the same time."""
+    spans = []
+    for session in sessions:
+        start = datetime.strptime(session["started"], "%Y-%m-%d %H:%M UTC")
+        spans.append((start, start + timedelta(seconds=session.get("seconds", 0))))
+    wall, until = timedelta(), datetime.min
+    for start, end in sorted(spans):
+        wall += max(end, until) - max(start, until)
+        until = max(end, until)
+    return wall.total_seconds()
+
+
 def _run_facts(results: Results) -> List[str]:
     machine, nodes = results.machine, list(results.nodes.values())
     sessions = machine["sessions"]
-    wall = sum(session.get("seconds", 0) for session in sessions)
+    core_hours = sum(session.get("seconds", 0) * session["processes"] for session in sessions) / 3600
     versions: Dict[str, str] = next((node["result"]["versions"] for node in nodes if node["kind"] == "model"), {})
     commits = sorted({node["code"]["commit"] for node in nodes if node["code"]["commit"]})
     facts = [
         f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory_gigabytes']} GB, "
         f"{machine['system']}.",
-        f"Wall time: {duration(wall)} in {len(sessions)} session{'s' if len(sessions) != 1 else ''}"
+        f"Wall time: {duration(_wall(sessions))} in {len(sessions)} session{'s' if len(sessions) != 1 else ''}"
         + (f", the first begun {sessions[0]['started']}" if sessions else "")
-        + f"; {len(nodes)} runs, {duration(sum(node['seconds'] for node in nodes))} in all, "
-        + f"{sessions[0]['processes'] if sessions else 1} at a time.",
+        + f"; {core_hours:.1f} core hours (one for each run at a time); {len(nodes)} runs, "
+        + f"{duration(sum(node['seconds'] for node in nodes))} in all.",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         f"Seeds: {', '.join(map(str, results.plan['scale']['seeds']))}, of the weight fillers and of the draw of the "
         f"mini-batches" + (", and of the patches." if results.has_folds else "; the patches were drawn with seed 0."),

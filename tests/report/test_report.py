@@ -15,6 +15,7 @@ from pycaffe_tools.report.__main__ import write_report
 from pycaffe_tools.report.figures import figure_3_curves, figure_4_panels
 from pycaffe_tools.report.front import table_front
 from pycaffe_tools.report.markup import Bullets, Heading, Listing, Paragraph, Verdict, html, markdown
+from pycaffe_tools.report.page import _wall
 from pycaffe_tools.report.results import Results
 from pycaffe_tools.report.tables import (
     Table,
@@ -256,3 +257,11 @@ def test_text_is_escaped_in_the_page(tmp_path):
     body = page[page.index("<body>"):]
     assert not re.search(r"<(i|cell|title|s|t)>", body) and 'class="claim not-reproduced"' in body
     assert "h\\|1" in markdown(blocks)
+
+
+def test_sessions_at_the_same_time_are_one_wall_time():
+    def session(start, seconds):
+        return {"started": f"2026-01-01 {start} UTC", "seconds": seconds}
+    assert _wall([]) == 0
+    assert _wall([session("00:00", 60), session("00:00", 60)]) == 60
+    assert _wall([session("01:00", 1), session("00:00", 600), session("00:05", 600), session("00:05", 60)]) == 901

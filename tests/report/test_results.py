@@ -75,8 +75,8 @@ def test_micrographs_are_there_only_with_their_licence(folder):
 
 
 def test_the_readme_opens_with_the_table_and_figure_4():
-    table = table_summary(Results(ROOT / "results" / "epfl")).as_markdown()
-    assert table in README, "the README's table is results/epfl/tables/summary.md"
+    table = table_summary(Results(ROOT / "results" / "vnc")).as_markdown()
+    assert table in README, "the README's table is results/vnc/tables/summary.md"
     start = README.index("## Start")
     assert README.index(table) < start
     figure = README.index('"results/vnc/figures/figure4.png"')
