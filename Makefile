@@ -164,7 +164,7 @@ reproduce-data reproduce-train reproduce-prune reproduce-retrain reproduce-segme
 
 report: | $(ENV)  ## results/*/report.html and report.md, and the models' cards, from the logs of the reproduction
 	$(TOOLS).report $(patsubst %/logs,%,$(wildcard $(RESULTS)/*/logs))
-	$(if $(wildcard $(RESULTS)/vnc/logs),$(TOOLS).report.cards $(RESULTS)/vnc)
+	$(if $(wildcard $(RESULTS)/vnc/logs),$(TOOLS).cards $(RESULTS)/vnc)
 
 clean:  ## remove the demo and build outputs, not the environment, data or runs
 	rm -rf demo build .pytest_cache

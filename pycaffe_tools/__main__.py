@@ -30,6 +30,7 @@ COMMANDS = {
     "export": "write ONNX, or a bioimage.io package",
     "reproduce": "run the reproduction of the paper",
     "report": "write its report from the logs",
+    "cards": "copy its models for other people, with model cards",
     "networks": "write prototxt/ and solvers/ from Table 1",
     "darkness": "score the baseline \"dark is membrane\"",
     "correctness": "which validation patches a model classifies right",

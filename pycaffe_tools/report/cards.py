@@ -1,11 +1,8 @@
 """Trained models for other people: taken from a reproduction's store, each with a card that says what it is good for.
 
-    python -m pycaffe_tools.report.cards results/vnc --runs runs
-
-copies N, N6 and N7 of the first seed into ``data/models/vnc-N`` and so on
-(``deploy.prototxt``, ``weights.caffemodel``, ``model.json``), and writes
-their cards, ``README.md``, from the logs.  Without ``--runs`` it writes the
-cards of the models that are there again.  A model whose files are not those
+N, N6 and N7 of the first seed become ``data/models/vnc-N`` and so on
+(``deploy.prototxt``, ``weights.caffemodel``, ``model.json``); their cards,
+``README.md``, are written from the logs.  A model whose files are not those
 that the logs name is refused.
 """
 
@@ -14,11 +11,8 @@ from __future__ import annotations
 import shutil
 import textwrap
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
-import click
-
-from ..base.command import OPTIONS, run
 from ..base.errors import UserError
 from ..base.files import PathLike, sha256, write_text
 from ..nets.model import DEPLOY, INFO, WEIGHTS
@@ -39,8 +33,12 @@ def publish(results: Results, store: PathLike, folder: PathLike) -> List[Path]:
 
     Raises
     ------
-    UserError : a run is not done, or its files are not those of the logs; nothing is copied then.
+    UserError : a run is not done, or its files are not those of the logs; nothing is copied then.  Or the terms of the images
+        are not established.
     """
+    if not results.plan["data_set"]["licence"]:
+        raise UserError(f"{results.folder}: the terms of its images are not established, so its models are not passed on; name a "
+                        f"data set with a licence")
     where = Path(store) / f"{results.plan['data_set']['name']}-{results.plan['scale']['name']}"
     sources = {network: where / _node(results, network)["name"] for network in NETWORKS}
     for network, source in sources.items():
@@ -163,26 +161,3 @@ def _compare(results: Results, network: str, model: Path) -> None:
             raise UserError(f"{model / name}: is missing; take it from the store of the runs (--runs)")
         if sha256(model / name) != digest:
             raise UserError(f"{model / name}: is not the one that {results.logs} tells of; take it from the store again (--runs)")
-
-
-@click.command(context_settings=OPTIONS)
-@click.argument("results", type=click.Path(path_type=Path))
-@click.option("--runs", type=click.Path(path_type=Path), help="Store of the runs (reproduce --runs): copy the models from there.")
-@click.option("--out", type=click.Path(path_type=Path), default=MODELS, show_default=True, help="Gets a folder for each model.")
-def cli(results: Path, runs: Optional[Path], out: Path) -> None:
-    """Write the cards of the published models from RESULTS, such as results/vnc.
-
-    \b
-    python -m pycaffe_tools.report.cards results/vnc --runs /scratch/runs
-    """
-    read = Results(results)
-    if not read.plan["data_set"]["licence"]:
-        raise UserError(f"{results}: the terms of its images are not established, so its models are not passed on; name a data set with "
-                        f"a licence")
-    paths: Tuple[Path, ...] = tuple(publish(read, runs, out)) if runs else ()
-    for path in [*paths, *write_cards(read, out)]:
-        click.echo(f"wrote {path}")
-
-
-if __name__ == "__main__":
-    run(cli, "report.cards")

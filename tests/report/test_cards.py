@@ -11,8 +11,9 @@ pytest.importorskip("matplotlib")
 from pycaffe_tools.base.command import main
 from pycaffe_tools.base.errors import UserError
 from pycaffe_tools.base.files import sha256
+from pycaffe_tools.cards import cli
 from pycaffe_tools.nets.model import open_model
-from pycaffe_tools.report.cards import MODELS, NETWORKS, card, cli, publish, write_cards
+from pycaffe_tools.report.cards import MODELS, NETWORKS, card, publish, write_cards
 from pycaffe_tools.report.results import Results
 
 from ..conftest import ROOT
@@ -65,8 +66,10 @@ def test_what_the_logs_do_not_tell_of_is_refused(reproduction):
         publish(results, folder / "runs", folder / "models")
 
 
-def test_models_of_images_without_terms_are_not_passed_on(capfd):
-    assert main(cli, "report.cards", [str(ROOT / "results" / "epfl")]) == 1
+def test_models_of_images_without_terms_are_not_passed_on(tmp_path, capfd):
+    command = [str(ROOT / "results" / "epfl"), "--runs", str(tmp_path), "--out", str(tmp_path / "models")]
+    assert main(cli, "cards", command) == 1
+    assert not list(tmp_path.iterdir())
     assert "terms of its images are not established" in capfd.readouterr().err
 
 
