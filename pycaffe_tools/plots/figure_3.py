@@ -87,6 +87,7 @@ def draw_figure_3(curves: Sequence[Curve], out: PathLike, table: Optional[PathLi
             writer.writerow(["net", "layer", "discarded", "loss"] + (["low", "high"] if banded else []))
             for curve in curves:
                 ends = list(zip(*curve.band)) if curve.band is not None else [("", "")] * len(curve.losses)
+                # Six digits of an interval: more would depend on the version of scipy.
                 writer.writerows([curve.net, curve.layer, discarded, f"{loss:.9g}"]
-                                 + ([f"{end:.9g}" if end != "" else "" for end in ends[discarded]] if banded else [])
+                                 + ([f"{end:.6g}" if end != "" else "" for end in ends[discarded]] if banded else [])
                                  for discarded, loss in enumerate(curve.losses))
