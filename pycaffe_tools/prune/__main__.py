@@ -70,7 +70,7 @@ def _refuse_idle(context: click.Context, options: Any) -> None:
 
     in_time = (options["target_time"] is not None or options["target_speedup"] is not None
                or (options["globally"] and options["cost"] in (None, "time")))
-    idle = [(name, "--rounds") for name in ("retrain_iterations", "retrain_seed", "gpu") if options["rounds"] is None]
+    idle = [(name, "--rounds") for name in ("retrain_iterations", "retrain_seed", "retrain_tests", "gpu") if options["rounds"] is None]
     idle += [("cost", "--global")] if not options["globally"] else []
     idle += [(name, "--target-time, --target-speedup or --global --cost time")
              for name in ("engine", "time_model", "segment_workers", "slice_shape") if not in_time]

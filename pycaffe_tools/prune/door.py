@@ -29,8 +29,8 @@ def prune(target: Union[str, Mapping[str, int], None], source: PathLike, data: P
           target_speedup: Optional[float] = None, max_accuracy_drop: Optional[float] = None, globally: bool = False,
           cost: Optional[str] = None, time_model: Optional[PathLike] = None, engine: Optional[str] = None,
           segment_workers: Optional[int] = None, slice_shape: Pair = paper.SLICE_SHAPE, rounds: Optional[int] = None,
-          retrain_iterations: int = paper.RETRAIN_ITERATIONS, retrain_seed: int = 1, gpu: Optional[int] = None,
-          criterion: str = "loss", batches: int = 20, batch_size: int = 128, seed: int = 0, plain: bool = False,
+          retrain_iterations: int = paper.RETRAIN_ITERATIONS, retrain_seed: int = 1, retrain_tests: int = 5,
+          gpu: Optional[int] = None, criterion: str = "loss", batches: int = 20, batch_size: int = 128, seed: int = 0, plain: bool = False,
           full_order: bool = False, direction: str = DIRECTIONS[0], workers: int = 2, max_memory: int = 2_000_000_000,
           cache: Optional[PathLike] = None, force: bool = False) -> Model:
     """Prune a trained network and write the result as a model directory, not retrained unless ``rounds`` are given.
@@ -54,7 +54,8 @@ def prune(target: Union[str, Mapping[str, int], None], source: PathLike, data: P
     cost : what that order weighs the loss against: ``time``, ``parameters`` or ``macs``.
     time_model, engine, segment_workers, slice_shape : see :class:`~pycaffe_tools.prune.targets.goal.OrderOptions`.
     rounds : prune and retrain with Caffe in so many rounds; see :mod:`pycaffe_tools.prune.rounds`.
-    retrain_iterations, retrain_seed, gpu : iterations of all retrainings together; seed and GPU of ``train``.
+    retrain_iterations, retrain_seed, retrain_tests, gpu : iterations of all retrainings together; seed, validations on the way
+        and GPU of ``train``.
     criterion, plain, workers, max_memory : see :func:`pycaffe_tools.order_layer`.
     batches, batch_size, seed : see :func:`pycaffe_tools.draw_sample`.
     full_order : order each layer to its end (Figure 3), not only as far as needed.
@@ -89,7 +90,7 @@ def prune(target: Union[str, Mapping[str, int], None], source: PathLike, data: P
         if full_order:
             raise UserError("--full-order: draws Figure 3 of one pruning, and there are several in --rounds; leave it out")
         return prune_in_rounds(place, name, goal, pruner, database,
-                               Retraining(rounds, retrain_iterations, retrain_seed, gpu), force=force)
+                               Retraining(rounds, retrain_iterations, retrain_seed, gpu, retrain_tests), force=force)
     choice = goal.choose(pruner, database, full_order=full_order)
     if asked.given and max_accuracy_drop is not None:
         _refuse_drop(asked, pruner, choice, database)

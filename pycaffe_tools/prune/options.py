@@ -111,5 +111,6 @@ round_options = _together(
     click.option("--retrain-iterations", type=click.IntRange(1, 2 ** 31 - 1), default=paper.RETRAIN_ITERATIONS,
                  help="With --rounds: iterations of all retrainings together."),
     click.option("--retrain-seed", type=SEED, default=1, help="With --rounds: --seed of train."),
+    click.option("--retrain-tests", type=click.IntRange(1), default=5, help="With --rounds: --tests of train, in each."),
     click.option("--gpu", type=int, help="With --rounds: --gpu of train."))
 

@@ -43,12 +43,14 @@ PRODUCTS = (DEPLOY, WEIGHTS, TRAIN_VAL, PRUNING, INFO)
 
 
 class Retraining(NamedTuple):
-    """How the network is retrained between the prunings: rounds, iterations of all together, seed, number of a GPU."""
+    """How the network is retrained between the prunings: rounds, iterations of all together, seed, number of a GPU, and how often
+    Caffe validates on the way of each."""
 
     rounds: int
     iterations: int
     seed: int = 1
     gpu: Optional[int] = None
+    tests: int = 5
 
     def iterations_of(self, number: int) -> int:
         """Iterations of the round of this number, counted from 1: as equal as can be."""
@@ -111,7 +113,8 @@ def prune_in_rounds(out: Path, name: str, goal: Goal, pruner: Pruner, database: 
         said = read_json_object(pruned.directory / PRUNING)
         keep = {layer: [features[at] for at in said["keep"][layer]] for layer, features in keep.items()}
         model = train(str(pruned.directory), database.directory, work / f"round-{number}", weights=pruned.directory,
-                      max_iter=retraining.iterations_of(number), seed=retraining.seed, gpu=retraining.gpu, resume=True)
+                      max_iter=retraining.iterations_of(number), seed=retraining.seed, gpu=retraining.gpu, tests=retraining.tests,
+                      resume=True)
         history.append({"round": number, "counts": model.counts, "reason": said["reason"],
                         "accuracy_pruned": pruned.validation_accuracy, "iterations": retraining.iterations_of(number),
                         "accuracy_retrained": model.validation_accuracy, "files": model.files})

@@ -64,9 +64,9 @@ def _made(maker: Maker, way: str, share: float, seed: int) -> List[Node]:
     source, data = f"N-s{seed}", maker.patches(seed)
     lock = (f"front-orderings-{way}-s{seed}", f"orderings-{way if way in ('apoz', 'l1') else 'loss'}-s{seed}")
     if way == "gradual":
-        prune += ["--rounds", str(ROUNDS), "--retrain-iterations", str(retraining), "--retrain-seed", str(seed), "--out",
-                  "{runs}/" + name]
-        seconds = maker.seconds(retraining, share) + 300.0 * ROUNDS
+        prune += ["--rounds", str(ROUNDS), "--retrain-iterations", str(retraining), "--retrain-seed", str(seed),
+                  "--retrain-tests", "1", "--out", "{runs}/" + name]
+        seconds = maker.seconds(retraining, share) + 60.0 * ROUNDS
         return [Node(name, "front", "model", (tuple(prune),), f"{name}/model.json", (source,), seconds,
                      {**facts, "step": "retrained", "before": source, "data": data, "iterations": retraining,
                       "base_lr": paper.RETRAINING.base_lr}, resumes=True, locks=lock)]
