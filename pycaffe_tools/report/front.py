@@ -82,14 +82,17 @@ def verdicts(results: Results) -> List[str]:
 
 
 def pruning_or_scratch(results: Results) -> Optional[str]:
-    """In a sentence, from which budget down training from scratch does at least as well as the best pruning; None if not run."""
+    """In a sentence, from which budget down training from scratch does at least as well as the best pruning.
+
+    None if that has not been run, or with one seed only, which cannot tell.
+    """
     by = {(point.way, point.budget): point.accuracy for point in points(results)}
     budgets = sorted({budget for _, budget in by}, reverse=True)
     worse = []
     for budget in budgets:
         scratch, pruned = by.get(("uniform", budget)), [by[way, budget] for way in ("layers", "global", "gradual")
                                                         if (way, budget) in by]
-        if not scratch or not pruned:
+        if not scratch or not pruned or len(scratch) < 2:
             return None
         best = max(pruned, key=lambda values: sum(values.values()) / len(values))
         worse += [budget] if judge(paired("", best, scratch), above=0.0) == NOT_REPRODUCED else []
