@@ -61,12 +61,11 @@ def settings_of(threads: Sequence[int], preload: Optional[Path] = None) -> List[
     The newest kind comes with the faster loops of this package as well, where they can be compiled.
     """
     found = []
-    faster = loops_environment()
+    faster, cores = loops_environment(), core_types_for(processor_flags())[:NEWEST]
     for count in threads:
         base: Dict[str, Optional[str]] = {name: str(count) for name in THREADS}
         text = f"{count} thread{'s' if count > 1 else ''}"
         found.append(Setting(f"left to itself, {text}", {**base, CORE_TYPE: None}))
-        cores = core_types_for(processor_flags())[:NEWEST]
         found += [Setting(f"{core}, {text}", {**base, CORE_TYPE: core}) for core in cores]
         if faster and cores:
             found.append(Setting(f"{cores[0]}, {text}, loops", {**base, CORE_TYPE: cores[0], **faster}))

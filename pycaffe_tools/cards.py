@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional
+from typing import Optional
 
 import click
 
@@ -25,8 +25,7 @@ def cli(results: Path, runs: Optional[Path], out: Path) -> None:
     Without --runs, the cards of the models that are there are written again.
     """
     read = Results(results)
-    paths: List[Path] = publish(read, runs, out) if runs else []
-    for path in [*paths, *write_cards(read, out)]:
+    for path in publish(read, runs, out) if runs else write_cards(read, out):
         click.echo(f"wrote {path}")
 
 

@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from ..base.errors import UserError
-from ..base.files import PathLike, sha256, write_text
+from ..base.files import PathLike, atomic_directory, sha256, write_text
 from ..nets.model import DEPLOY, INFO, WEIGHTS
+from ..reproduce.store import store_folder
 from .results import Results
 from .tables import with_interval
 
 NETWORKS = ("N", "N6", "N7")
 MODELS = Path("data") / "models"
+FILES = (DEPLOY, WEIGHTS, INFO)
+CARD = "README.md"
 
 
 def publish(results: Results, store: PathLike, folder: PathLike) -> List[Path]:
-    """Copy the models of the first seed out of a store.
+    """Copy the models of the first seed out of a store, and write their cards; each folder is whole or not there.
 
     Parameters
     ----------
@@ -39,16 +42,17 @@ def publish(results: Results, store: PathLike, folder: PathLike) -> List[Path]:
     if not results.plan["data_set"]["licence"]:
         raise UserError(f"{results.folder}: the terms of its images are not established, so its models are not passed on; name a "
                         f"data set with a licence")
-    where = Path(store) / f"{results.plan['data_set']['name']}-{results.plan['scale']['name']}"
+    where = store_folder(store, results.plan["data_set"]["name"], results.plan["scale"]["name"])
     sources = {network: where / _node(results, network)["name"] for network in NETWORKS}
     for network, source in sources.items():
         _compare(results, network, source)
     made = []
     for network, source in sources.items():
         target = Path(folder) / _name(results, network)
-        target.mkdir(parents=True, exist_ok=True)
-        for name in (DEPLOY, WEIGHTS, INFO):
-            shutil.copyfile(source / name, target / name)
+        with atomic_directory(target, force=True, replaced=(*FILES, CARD)) as temporary:
+            for name in FILES:
+                shutil.copyfile(source / name, temporary / name)
+            write_text(temporary / CARD, card(results, network))
         made.append(target)
     return made
 
@@ -65,8 +69,8 @@ def write_cards(results: Results, folder: PathLike) -> List[Path]:
         model = Path(folder) / _name(results, network)
         if model.is_dir():
             _compare(results, network, model)
-            write_text(model / "README.md", card(results, network))
-            made.append(model / "README.md")
+            write_text(model / CARD, card(results, network))
+            made.append(model / CARD)
     return made
 
 

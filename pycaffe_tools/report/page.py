@@ -58,8 +58,9 @@ def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) 
                               for verdict, count in counts.items() if count)
                   + ". A statement that is judged in several readings counts once, as undecided where they disagree."),
     ]
-    if results.missing():
-        page.append(Paragraph(_incomplete(results)))
+    missing = results.missing()
+    if missing:
+        page.append(Paragraph(_incomplete(results, missing)))
     if drawn["curve"]:
         page += [Heading(2, "How long to train"), Picture("figures/curve.png", gains(results)), table_curve(results)]
     page += [Heading(2, "Claims of the paper"),
@@ -85,8 +86,7 @@ def blocks_of(results: Results, judged: List[Claim], drawn: Mapping[str, bool]) 
     return title, page
 
 
-def _incomplete(results: Results) -> str:
-    missing = results.missing()
+def _incomplete(results: Results, missing: List[str]) -> str:
     stage_of = {node["name"]: node["stage"] for node in results.plan["nodes"]}
     by_stage = Counter(stage_of[name] for name in missing)
     names = ", ".join(missing) if len(missing) <= NAMED else ", ".join(

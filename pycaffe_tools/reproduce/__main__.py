@@ -25,7 +25,7 @@ from .jobs import SUBMIT, with_needs, write_jobs
 from .nodes import Node
 from .plan import plan
 from .runner import Outcome, Runner
-from .store import RunStore
+from .store import RunStore, store_folder
 
 
 def up_to(nodes: Sequence[Node], stage: str) -> List[Node]:
@@ -99,7 +99,7 @@ def cli(data_set: str, scale: str, em: Path, runs: Path, results: Path, stage: s
     """
     whole = plan(data_set, scale)
     nodes = up_to(whole, stage)
-    store = RunStore(runs / f"{data_set}-{scale}", em)
+    store = RunStore(store_folder(runs, data_set, scale), em)
     if dry_run:
         click.echo("\n".join(describe(nodes, store, processes)))
         return 0

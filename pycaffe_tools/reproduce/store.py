@@ -42,6 +42,11 @@ PATIENCE = 5.0
 """Seconds to wait for processes that a killed runner left behind: the kernel ends them, but not at once."""
 
 
+def store_folder(runs: PathLike, data_set: str, scale: str) -> Path:
+    """Folder of the store of one data set and scale below that of all runs."""
+    return Path(runs) / f"{data_set}-{scale}"
+
+
 class RunStore:
     """The folder in which the runs of one data set and scale lie.
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Iterable, Iterator, List, NamedTuple, Sequence
+from typing import Callable, Iterable, Iterator, List, NamedTuple, Sequence
 
 from ..errors import UserError
 from ..files import cache_folder
@@ -62,6 +62,30 @@ def build(what: str, libraries: Sequence[Library]) -> None:
     except OSError as error:
         raise UserError(f"{missing[0].path.parent}: cannot be written ({error.strerror}); "
                         f"set XDG_CACHE_HOME to a folder that can") from None
+
+
+def build_and_say(build_them: Callable[[], object], there: bool, built: str, lost: str) -> int:
+    """For a command line: build, and say so where something was not there yet; where it fails, say why and what is lost.
+
+    Parameters
+    ----------
+    build_them : builds the libraries, or raises UserError.
+    there : whether all of them are there already.
+    built : the sentence when they are built.
+    lost : the end of the sentence when they cannot be.
+
+    Returns
+    -------
+    The exit code.
+    """
+    try:
+        build_them()
+    except UserError as error:
+        print(f"{error}; {lost}", file=sys.stderr)
+        return 1
+    if not there:
+        print(built)
+    return 0
 
 
 def _with_any_compiler(what: str, missing: Sequence[Library]) -> None:

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from ...base.errors import UserError
 from ...base.host import compiler
 
 SOURCE = Path(__file__).resolve().parent / "source"
@@ -29,6 +28,7 @@ _KINDS_X86: Dict[str, List[str]] = {
 
 LOST = "without it segmentation runs in ONNX Runtime or Caffe, at half to a quarter of the speed"
 
+
 def kinds() -> Dict[str, List[str]]:
     """Kinds of processors that a library is built for here, the fastest first, with the compiler's options."""
     return _KINDS_X86 if platform.machine() in ("x86_64", "AMD64") else {"plain": []}
@@ -38,6 +38,10 @@ def library_path(kind: str) -> Path:
     """Where the library for a kind of processor lies, or would lie once built."""
     sources = [path for path in SOURCE.iterdir() if path.suffix in (".h", ".cpp")]
     return compiler.folder_of("native", sources, _FLAGS, kinds(), platform.machine(), sys.platform) / f"dense-{kind}.so"
+
+
+def _paths(folder: Optional[Path]) -> List[Path]:
+    return [folder / library_path(kind).name if folder else library_path(kind) for kind in kinds()]
 
 
 def build(folder: Optional[Path] = None) -> List[Path]:
@@ -55,7 +59,7 @@ def build(folder: Optional[Path] = None) -> List[Path]:
     ------
     UserError : no compiler works here, or the folder cannot be written.
     """
-    paths = [folder / library_path(kind).name if folder else library_path(kind) for kind in kinds()]
+    paths = _paths(folder)
     compiler.build("native engine", [compiler.Library(SOURCE / "run.cpp", _FLAGS + flags, path)
                                      for flags, path in zip(kinds().values(), paths)])
     return paths
@@ -64,15 +68,10 @@ def build(folder: Optional[Path] = None) -> List[Path]:
 def main() -> int:
     """Build what is missing and say so, or in a line what is lost where that fails."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    there = all(library_path(kind).exists() for kind in kinds()) and folder is None
-    try:
-        paths = build(folder)
-    except UserError as error:
-        print(f"{error}; {LOST}", file=sys.stderr)
-        return 1
-    if not there:
-        print(f"native engine: built for {', '.join(kinds())} in {paths[0].parent}")
-    return 0
+    paths = _paths(folder)
+    there = all(path.exists() for path in paths) and folder is None
+    return compiler.build_and_say(lambda: build(folder), there,
+                                  f"native engine: built for {', '.join(kinds())} in {paths[0].parent}", LOST)
 
 
 if __name__ == "__main__":

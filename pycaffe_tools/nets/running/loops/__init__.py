@@ -72,15 +72,9 @@ def main() -> int:
     """Compile, and say what came of it."""
     if not available():
         return 0
-    try:
-        there = library_path().exists()
-        path = build()
-    except UserError as error:
-        print(f"{error}; without them training takes half as long again, or twice as long", file=sys.stderr)
-        return 1
-    if not there:
-        print(f"faster loops for Caffe's training: built in {path.parent}")
-    return 0
+    path = library_path()
+    return compiler.build_and_say(build, path.exists(), f"faster loops for Caffe's training: built in {path.parent}",
+                                  "without them training takes about twice as long")
 
 
 if __name__ == "__main__":
